@@ -24,6 +24,8 @@ use self::configured::{arm_rules, firing, scheduler_rules};
 pub use self::configured::{key_encryption_key, key_ring, rotation_policy};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
+use crate::admin_tokens::StoredTokens;
+use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
@@ -32,7 +34,7 @@ use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
 use crate::heartbeat::Heartbeats;
-use crate::http::admin::{AdminState, AdminTokens};
+use crate::http::admin::{AdminState, ConfigTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
@@ -237,7 +239,9 @@ fn admin(config: &Config, db: &Db) -> AdminState {
         directory: Directory::new(db.clone()),
         profiles: Profiles::new(db.clone()),
         identities: IdentityRegistry::new(db.clone()),
-        tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
+        tokens: StoredTokens::new(db.clone()),
+        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
+        audit: AuditLog::new(db.clone()),
     }
 }
 

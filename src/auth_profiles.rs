@@ -77,8 +77,12 @@ impl Profiles {
     }
 
     /// Returns the known profiles of a place: see [`of_place`].
-    pub async fn of_place(&self, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
-        of_place(&self.0, place).await
+    pub async fn of_place(
+        &self,
+        place: &AuthPlace,
+        within: Option<&OrgId>,
+    ) -> Result<AuthProfiles, DirectoryError> {
+        of_place(&self.0, place, within).await
     }
 
     /// Registers profiles at a place: see [`put`]. Fails if the place is an instance that is not registered.
@@ -86,9 +90,10 @@ impl Profiles {
         &self,
         place: &AuthPlace,
         wanted: &Registry,
+        within: Option<&OrgId>,
         deadline: Instant,
     ) -> Result<(), DirectoryError> {
-        let there = put(&self.0, place, wanted, deadline).await?;
+        let there = put(&self.0, place, wanted, within, deadline).await?;
         match place {
             AuthPlace::Instance(instance_id) if !there => Err(DirectoryError::Unknown(instance_id.clone())),
             _ => Ok(()),
@@ -103,12 +108,17 @@ impl Profiles {
         only: Option<&AuthProfile>,
         deadline: Instant,
     ) -> Result<u64, StoreError> {
-        Ok(ride_out(deadline, || forget(&self.0, place, only.map(std::slice::from_ref))).await?)
+        Ok(ride_out(deadline, || forget(&self.0, place, only.map(std::slice::from_ref), None)).await?)
     }
 
     /// The same for an operator. Fails at once if the database is unavailable.
-    pub async fn forget(&self, place: &AuthPlace, only: Option<&AuthProfile>) -> Result<u64, StoreError> {
-        Ok(again(|| forget(&self.0, place, only.map(std::slice::from_ref))).await?)
+    pub async fn forget(
+        &self,
+        place: &AuthPlace,
+        only: Option<&AuthProfile>,
+        within: Option<&OrgId>,
+    ) -> Result<u64, StoreError> {
+        Ok(again(|| forget(&self.0, place, only.map(std::slice::from_ref), within)).await?)
     }
 }
 
@@ -140,13 +150,18 @@ pub async fn of_instance(db: &Db, instance_id: &InstanceId, org_id: &OrgId) -> D
     read(db, &[instance, org, AuthPlace::Service]).await
 }
 
-/// Returns the known profiles and the defaults of a place and of the places around it. An instance must be registered.
-pub async fn of_place(db: &Db, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
+/// Returns the known profiles and the defaults of a place and of the places around it. An instance must be registered;
+/// with `within`, every instance of another org is unknown.
+pub async fn of_place(
+    db: &Db,
+    place: &AuthPlace,
+    within: Option<&OrgId>,
+) -> Result<AuthProfiles, DirectoryError> {
     Ok(match place {
         AuthPlace::Service => read(db, &[AuthPlace::Service]).await?,
         AuthPlace::Org(_) => read(db, &[place.clone(), AuthPlace::Service]).await?,
         AuthPlace::Instance(instance_id) => {
-            let org_id = OrgId::stored(directory::find(db, instance_id).await?.org_id);
+            let org_id = OrgId::stored(directory::find_within(db, instance_id, within).await?.org_id);
             of_instance(db, instance_id, &org_id).await?
         }
     })
@@ -211,12 +226,24 @@ impl TryFrom<AuthProfilesChange> for Registry {
 /// Registers profiles at a place. Returns false if the place is an unknown instance. Repeating the call is safe. Of two
 /// concurrent calls, one replaces the other completely. Retries until `deadline` after conflicts with other changes,
 /// and while the database is unavailable.
-pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry, deadline: Instant) -> DbResult<bool> {
-    ride_out(deadline, || auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default)).await
+pub async fn put(
+    db: &Db,
+    place: &AuthPlace,
+    wanted: &Registry,
+    within: Option<&OrgId>,
+    deadline: Instant,
+) -> DbResult<bool> {
+    let profiles = wanted.profiles.as_deref();
+    ride_out(deadline, || auth_profiles::put(db, place, profiles, &wanted.default, within)).await
 }
 
 /// Removes all known profiles of a place, or only these; unknown ones are ignored. The default stays. Returns the
 /// number of removed profiles.
-pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
-    auth_profiles::forget(db, place, only).await
+pub async fn forget(
+    db: &Db,
+    place: &AuthPlace,
+    only: Option<&[AuthProfile]>,
+    within: Option<&OrgId>,
+) -> DbResult<u64> {
+    auth_profiles::forget(db, place, only, within).await
 }

@@ -136,7 +136,17 @@ pub async fn register(
 
 /// Finds the instance with this ID.
 pub async fn find(db: &Db, instance_id: &InstanceId) -> Result<Agent, DirectoryError> {
-    let filter = AgentFilter { instance_id: Some(instance_id.clone()), ..AgentFilter::default() };
+    find_within(db, instance_id, None).await
+}
+
+/// Finds the instance with this ID. With `within`, every instance of another org is unknown.
+pub async fn find_within(
+    db: &Db,
+    instance_id: &InstanceId,
+    within: Option<&OrgId>,
+) -> Result<Agent, DirectoryError> {
+    let (instance, within) = (Some(instance_id.clone()), within.cloned());
+    let filter = AgentFilter { instance_id: instance, within, ..AgentFilter::default() };
     let found = directory::list(db, &filter, None, 1).await?.into_iter().next();
     found.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
@@ -160,9 +170,13 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: u32
 }
 
 /// Deletes an instance with its one-shots; no attempt of them starts afterwards. Returns the number of deleted
-/// one-shots that were not delivered.
-pub async fn remove(db: &Db, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
-    let gone = again(|| directory::delete(db, instance_id)).await?;
+/// one-shots that were not delivered. With `within`, every instance of another org is unknown.
+pub async fn remove(
+    db: &Db,
+    instance_id: &InstanceId,
+    within: Option<&OrgId>,
+) -> Result<i64, DirectoryError> {
+    let gone = again(|| directory::delete(db, instance_id, within)).await?;
     gone.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
@@ -185,9 +199,13 @@ impl Directory {
         register(&self.0, wanted, move_org).await
     }
 
-    /// Finds the instance with this ID.
-    pub async fn find(&self, instance_id: &InstanceId) -> Result<Agent, DirectoryError> {
-        find(&self.0, instance_id).await
+    /// Finds the instance with this ID: see [`find_within`].
+    pub async fn find(
+        &self,
+        instance_id: &InstanceId,
+        within: Option<&OrgId>,
+    ) -> Result<Agent, DirectoryError> {
+        find_within(&self.0, instance_id, within).await
     }
 
     /// Lists a page of instances: see [`list`].
@@ -201,8 +219,12 @@ impl Directory {
     }
 
     /// Deletes an instance with its one-shots: see [`remove`].
-    pub async fn remove(&self, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
-        remove(&self.0, instance_id).await
+    pub async fn remove(
+        &self,
+        instance_id: &InstanceId,
+        within: Option<&OrgId>,
+    ) -> Result<i64, DirectoryError> {
+        remove(&self.0, instance_id, within).await
     }
 }
 

@@ -60,7 +60,9 @@
 // `println!` and `eprintln!` panic if the reader has left.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin_tokens;
 pub mod app;
+pub mod audit;
 pub mod auth_profiles;
 pub mod backends;
 pub mod cli;

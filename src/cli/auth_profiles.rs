@@ -9,7 +9,9 @@ use nas_cron_protocol::agent_api::AuthProfiles;
 use nas_cron_protocol::{AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 use tokio::time::Instant;
 
+use super::audited::Audited;
 use super::directory_error::explained;
+use crate::audit::Act;
 use crate::auth_profiles::{self, PUT_WITHIN, Registry};
 use crate::db::Db;
 use crate::directory::{self, DirectoryError, again};
@@ -117,6 +119,30 @@ impl PlaceArgs {
     }
 }
 
+impl Audited for AuthProfilesArgs {
+    fn act(&self) -> Option<Act> {
+        let act = |actions: [&'static str; 3], place: &PlaceArgs| {
+            let [of_service, of_org, of_instance] = actions;
+            Some(match place.place() {
+                AuthPlace::Service => Act::new(of_service),
+                AuthPlace::Org(org_id) => Act::new(of_org).about("org_id", org_id),
+                AuthPlace::Instance(instance_id) => Act::new(of_instance).about("instance_id", instance_id),
+            })
+        };
+        match &self.command {
+            AuthProfilesCommand::List(_) => None,
+            AuthProfilesCommand::Set(args) => act(
+                ["put_service_auth_profiles", "put_org_auth_profiles", "put_instance_auth_profiles"],
+                &args.place,
+            ),
+            AuthProfilesCommand::Clear(args) => act(
+                ["delete_service_auth_profiles", "delete_org_auth_profiles", "delete_instance_auth_profiles"],
+                &args.place,
+            ),
+        }
+    }
+}
+
 /// Runs the command, and writes its result to `out`.
 pub async fn run(args: AuthProfilesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
@@ -147,7 +173,7 @@ async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
         words => Given::Set(AuthChoice::from_words("--default", words).map_err(anyhow::Error::msg)?),
     };
     let wanted = Registry::new(known, default)?;
-    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
+    let there = auth_profiles::put(db, &place, &wanted, None, Instant::now() + PUT_WITHIN).await?;
     if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
         return Err(explained(DirectoryError::Unknown(instance_id.clone())));
     }
@@ -162,7 +188,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
     }
     let named = profiles(&args.profiles)?;
     let only = Some(named.as_slice()).filter(|named| !named.is_empty());
-    let forgotten = again(|| auth_profiles::forget(db, &place, only)).await?;
+    let forgotten = again(|| auth_profiles::forget(db, &place, only, None)).await?;
     show(&place, args.json, db, out).await?;
     ensure!(
         forgotten >= named.len() as u64,
@@ -174,7 +200,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
 
 /// Shows the current profiles and defaults of a place.
 async fn show(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let found = auth_profiles::of_place(db, place).await.map_err(explained)?;
+    let found = auth_profiles::of_place(db, place, None).await.map_err(explained)?;
     if json {
         return terminal::json(out, &found);
     }

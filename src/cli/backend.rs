@@ -16,6 +16,8 @@ use nas_cron_protocol::BackendName;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::audited::Audited;
+use crate::audit::Act;
 use crate::backends::outbox::Outbox;
 use crate::backends::postgres::Postgres;
 use crate::backends::{Backend, Limits, SchedulerBackend};
@@ -60,6 +62,15 @@ Example:
         json: bool,
     },
     Switch(switch::SwitchArgs),
+}
+
+impl Audited for BackendArgs {
+    fn act(&self) -> Option<Act> {
+        match &self.command {
+            BackendCommand::Status { .. } => None,
+            BackendCommand::Switch(args) => Some(Act::new("switch_backend").about("backend", args.backend)),
+        }
+    }
 }
 
 /// Context of the commands.

@@ -8,7 +8,9 @@ use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relati
 use nas_cron_protocol::admin_api::{Coverage, HoldScope, StandingHold};
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
+use super::audited::Audited;
 use super::operator::Operator;
+use crate::audit::Act;
 use crate::domain::hold::HoldTarget;
 
 /// Hold the fires of all agents, of an org, of one agent or of one job.
@@ -86,6 +88,31 @@ impl ScopeArgs {
             (_, Some(instance), None) => HoldTarget::Instance(instance.clone()),
             _ => HoldTarget::All,
         }
+    }
+
+    /// Returns a line in the audit log about the scope.
+    fn act(&self, action: &'static str) -> Act {
+        let act = Act::new(action);
+        match self.target() {
+            HoldTarget::All => act.about("scope", "all"),
+            HoldTarget::Org(org_id) => act.about("org_id", &org_id),
+            HoldTarget::Instance(instance_id) => act.about("instance_id", &instance_id),
+            HoldTarget::Job(instance_id, job_id) => {
+                act.about("instance_id", &instance_id).about("job_id", &job_id)
+            }
+        }
+    }
+}
+
+impl Audited for HoldArgs {
+    fn act(&self) -> Option<Act> {
+        self.scope.as_ref().map(|scope| scope.act("hold"))
+    }
+}
+
+impl Audited for ReleaseArgs {
+    fn act(&self) -> Option<Act> {
+        Some(self.scope.act("release"))
     }
 }
 

@@ -9,7 +9,9 @@ use clap::Args;
 use nas_cron_base::terminal;
 use serde_json::json;
 
+use super::audited::noted;
 use super::process::init_log;
+use crate::audit::Act;
 use crate::config::{DatabaseOnly, Flags};
 use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
 use crate::db::{Db, DbError, DbOptions, reach};
@@ -65,6 +67,9 @@ impl Migrate {
                 let done = migrate(db).await.context(
                     "the migration failed, and its step was rolled back; fix the cause and run `nas-cron migrate` again",
                 )?;
+                if let Some(last) = done.last() {
+                    noted(db, &Act::new("migrate_schema").about("version", last.version)).await;
+                }
                 // Another process migrated between the check and the lock.
                 if done.is_empty() { Outcome::Current } else { Outcome::Migrated(done) }
             }

@@ -3,7 +3,10 @@
 //! A subcommand prints its result on stdout and everything else on stderr. Exit codes: 0 success, 1 failure, 2 invalid
 //! command line or configuration.
 
+pub mod admin_tokens;
 pub mod agents;
+pub mod audit;
+mod audited;
 pub mod auth_profiles;
 pub mod backend;
 mod completions;
@@ -89,6 +92,8 @@ enum Command {
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithBackends>),
+    AdminTokens(Operate<admin_tokens::AdminTokensArgs>),
+    Audit(Operate<audit::AuditArgs>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),
@@ -114,6 +119,8 @@ impl Cli {
             Command::AuthProfiles(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
+            Command::AdminTokens(command) => in_runtime(command.run()),
+            Command::Audit(command) => in_runtime(command.run()),
             #[cfg(feature = "dev")]
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),

@@ -6,11 +6,15 @@ mod holds;
 mod jobs;
 mod server_args;
 
+use std::process::ExitCode;
+
 use chrono::{DateTime, Utc};
 
 pub use self::admin_client::AdminClient;
 pub(super) use self::server_args::ServerArgs;
+use super::audited::recorded;
 use super::directory_error;
+use crate::audit::Act;
 use crate::db::{Db, directory};
 use crate::operations::{OperationError, Operations};
 
@@ -37,6 +41,18 @@ impl Operator {
             Self::Server(_) => anyhow::bail!(
                 "this command works on the database only: run it without --server, with database_url"
             ),
+        }
+    }
+
+    /// Runs a command that prints its result, with its line in the audit log. The server writes that of its calls itself.
+    pub(super) async fn recorded(
+        &self,
+        act: Option<Act>,
+        command: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Database(db, _) => recorded(db, act, command).await,
+            Self::Server(_) => command.await.map(|()| ExitCode::SUCCESS),
         }
     }
 

@@ -12,9 +12,10 @@ use nas_cron_base::terminal::counted;
 use nas_cron_base::{output, signals};
 use secrecy::ExposeSecret;
 
+use super::audited::{Audited, recorded};
 use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{agents, auth_profiles, backend, hold, jobs, keys};
+use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
@@ -35,7 +36,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 // No doc comment: clap would take it for the help of each command, whose own text is on its arguments.
 #[derive(Debug, Args)]
-pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
+pub(super) struct Operate<A: Args + Audited + fmt::Debug, P: Pick = DatabaseOnly> {
     #[command(flatten)]
     args: A,
     #[command(flatten)]
@@ -111,7 +112,7 @@ fn other_schema(state: &SchemaState) -> String {
     }
 }
 
-impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
+impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
         anyhow::ensure!(
             self.server.is_absent(),
@@ -148,11 +149,6 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     }
 }
 
-/// The exit code of a command that has printed its result.
-fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    result.map(|()| ExitCode::SUCCESS)
-}
-
 impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
@@ -161,35 +157,49 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        ended(agents::run(self.args, &db, urls, &mut output::stdout()).await)
+        recorded(&db, self.args.act(), agents::run(self.args, &db, urls, &mut output::stdout())).await
     }
 }
 
 impl Operate<jobs::JobsArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
-        ended(jobs::run(self.args, &on, &mut output::stdout()).await)
+        on.recorded(self.args.act(), jobs::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
 impl Operate<hold::HoldArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
-        ended(hold::run(self.args, &on, &mut output::stdout()).await)
+        on.recorded(self.args.act(), hold::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
 impl Operate<hold::ReleaseArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
-        ended(hold::release(self.args, &on, &mut output::stdout()).await)
+        on.recorded(self.args.act(), hold::release(self.args, &on, &mut output::stdout())).await
+    }
+}
+
+impl Operate<admin_tokens::AdminTokensArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), admin_tokens::run(self.args, &db, &mut output::stdout())).await
+    }
+}
+
+impl Operate<audit::AuditArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), audit::run(self.args, &db, &mut output::stdout())).await
     }
 }
 
 impl Operate<auth_profiles::AuthProfilesArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        ended(auth_profiles::run(self.args, &db, &mut output::stdout()).await)
+        recorded(&db, self.args.act(), auth_profiles::run(self.args, &db, &mut output::stdout())).await
     }
 }
 
@@ -202,13 +212,13 @@ impl Operate<keys::KeysArgs, WithKeys> {
         let kek = config.key_encryption_key.as_ref();
         let kek = kek.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?;
         let context = keys::KeysContext {
-            db,
+            db: db.clone(),
             kek: kek.map(Arc::new),
             policy,
             alg: config.signing_alg,
             agents_jwks_url: Some(config.agents_jwks_url),
         };
-        ended(keys::run(self.args, &context, &mut output::stdout()).await)
+        recorded(&db, self.args.act(), keys::run(self.args, &context, &mut output::stdout())).await
     }
 }
 
@@ -232,9 +242,14 @@ impl Operate<backend::BackendArgs, WithBackends> {
             });
         }
         let others = factory::configured(&backends, keys.as_ref(), &clock).await?;
-        let context =
-            backend::BackendContext::new(db, others, backends.call_timeout, backends.configured(), stop);
-        ended(backend::run(self.args, &context, &mut output::stdout()).await)
+        let context = backend::BackendContext::new(
+            db.clone(),
+            others,
+            backends.call_timeout,
+            backends.configured(),
+            stop,
+        );
+        recorded(&db, self.args.act(), backend::run(self.args, &context, &mut output::stdout())).await
     }
 
     /// Returns the signing keys for a backend that delivers fires itself, or `None` if no such backend is configured or

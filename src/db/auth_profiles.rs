@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use nas_cron_protocol::{
-    AuthChoice, AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
+    AuthChoice, AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, OrgId,
+    resolve_auth,
 };
 
 use serde_json::Value;
@@ -178,7 +179,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
 }
 
 /// Replaces the known profiles of a place, if `profiles` is given, and sets its default. Returns true if the place
-/// exists; for an unknown instance, nothing changes.
+/// exists; for an unknown instance, nothing changes. With `within`, every instance of another org is unknown.
 ///
 /// Concurrent calls for one place do not mix: while one is in progress, others fail at once with
 /// [`DbError::Contended`]. A retry holds no connection while it waits, and replaces what the first call has committed.
@@ -187,6 +188,7 @@ pub async fn put(
     place: &AuthPlace,
     profiles: Option<&[AuthProfile]>,
     default: &Given<AuthChoice>,
+    within: Option<&OrgId>,
 ) -> DbResult<bool> {
     let profiles: Option<Vec<&str>> =
         profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
@@ -195,13 +197,16 @@ pub async fn put(
         r#"
         SELECT CASE WHEN $1 = 'instance'
                     -- Locked, so that it is not deleted under its new rows.
-                    THEN EXISTS (SELECT FROM instances WHERE instance_id = $2 FOR KEY SHARE)
+                    THEN EXISTS (SELECT FROM instances
+                                 WHERE instance_id = $2 AND ($3::text IS NULL OR org_id = $3 /* within */)
+                                 FOR KEY SHARE)
                     ELSE true END AS "there!"
         FROM pg_try_advisory_xact_lock(hashtextextended('auth_profiles ' || $1 || ' ' || $2, 0)) AS own
         WHERE own
         "#,
         place.scope().as_str(),
         place.id(),
+        within.map(OrgId::as_str),
     )
     .fetch_optional(&mut transaction)
     .await?;
@@ -239,14 +244,26 @@ pub async fn put(
     Ok(true)
 }
 
-/// Deletes the known profiles of a place, or only those in `only`. The default stays. Returns the number deleted.
-pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
+/// Deletes the known profiles of a place, or only those in `only`. The default stays. Returns the number deleted. With
+/// `within`, an instance of another org has none.
+pub async fn forget(
+    db: &Db,
+    place: &AuthPlace,
+    only: Option<&[AuthProfile]>,
+    within: Option<&OrgId>,
+) -> DbResult<u64> {
     let only: Option<Vec<&str>> = only.map(|only| only.iter().map(AuthProfile::as_str).collect());
     let result = sqlx::query!(
-        "DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND ($3::text[] IS NULL OR auth = ANY ($3))",
+        r#"
+        DELETE FROM auth_profiles p
+        WHERE scope = $1 AND scope_id = $2 AND ($3::text[] IS NULL OR auth = ANY ($3))
+          AND ($4::text IS NULL OR scope <> 'instance'
+               OR EXISTS (SELECT FROM instances i WHERE i.instance_id = p.scope_id AND i.org_id = $4 /* within */))
+        "#,
         Word(place.scope()) as Word<AuthScope>,
         place.id(),
         only.as_deref() as Option<&[&str]>,
+        within.map(OrgId::as_str),
     )
     .execute(db)
     .await?;

@@ -12,6 +12,8 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
+use crate::domain::actor::Role;
+use crate::domain::audit::AuditOutcome;
 use crate::domain::{KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -123,8 +125,10 @@ wrapped!(
 );
 
 own!(
+    AuditOutcome = "audit_outcome",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
+    Role = "admin_role",
     SigningAlg = "signing_alg",
 );

@@ -164,6 +164,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
             SELECT * FROM instance_status
             WHERE ($1::text IS NULL OR org_id = $1) AND ($2::bool IS NULL OR enabled = $2)
               AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
+              AND ($6::text IS NULL OR org_id = $6 /* within */)
             ORDER BY instance_id
             LIMIT $5
         ) i JOIN instances m USING (instance_id) CROSS JOIN LATERAL (
@@ -180,6 +181,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         filter.instance_id.as_ref().map(InstanceId::as_str),
         after,
         limit,
+        filter.within.as_ref().map(OrgId::as_str),
     )
     .fetch_all(db)
     .await?)
@@ -256,19 +258,24 @@ pub async fn set_callback(
 }
 
 /// Deletes an instance with its one-shots; its history stays. Returns the number of deleted
-/// one-shots that were not delivered; `None` for an unknown instance.
-pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> {
+/// one-shots that were not delivered; `None` for an unknown instance. With `within`, every instance of another org is
+/// unknown.
+pub async fn delete(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -> DbResult<Option<i64>> {
     Ok(sqlx::query_scalar!(
         r#"
         WITH agent AS MATERIALIZED (
-            SELECT instance_id FROM instances WHERE instance_id = $1 FOR UPDATE
+            SELECT instance_id FROM instances
+            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2 /* within */)
+            FOR UPDATE
         ), locked AS MATERIALIZED (
             -- In the order of other statements, so that there is no deadlock.
             SELECT FROM agent JOIN one_shots o USING (instance_id)
             ORDER BY o.instance_id, o.job_id
             FOR UPDATE OF o
         ), gone AS (
-            DELETE FROM instances WHERE instance_id = $1 AND (SELECT count(*) FROM locked) >= 0 RETURNING instance_id
+            DELETE FROM instances i USING agent a
+            WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM locked) >= 0
+            RETURNING i.instance_id
         ), unwanted AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
@@ -280,6 +287,7 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
         FROM gone g
         "#,
         instance_id.as_str(),
+        within.map(OrgId::as_str),
     )
     .fetch_optional(db)
     .await?)

@@ -2,7 +2,9 @@
 //!
 //! Only this module uses `sqlx`: the layers above see the types of [`crate::domain`] and [`DbError`].
 
+pub mod admin_tokens;
 pub mod advice;
+pub mod audit;
 pub mod auth_profiles;
 mod batched;
 pub mod cancelled_jobs;

@@ -8,14 +8,19 @@
 //!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
+//! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
+//!   they did.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
 pub mod active_backend;
+pub mod actor;
+pub mod admin_token;
 pub mod agent_instance;
 pub mod arm_rules;
 pub mod attempt;
+pub mod audit;
 pub mod circumstances;
 pub mod clock_sample;
 pub mod database_url;

@@ -95,4 +95,6 @@ pub struct AgentFilter {
     pub enabled: Option<bool>,
     /// This instance.
     pub instance_id: Option<InstanceId>,
+    /// Instances that a caller of this org may see; `None` for no limit.
+    pub within: Option<OrgId>,
 }

@@ -95,7 +95,7 @@ async fn put(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let wanted = Registry::try_from(body)?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    state.profiles.put(&place, &wanted, caller.deadline).await?;
+    state.profiles.put(&place, &wanted, None, caller.deadline).await?;
     shown(&state, &caller).await
 }
 

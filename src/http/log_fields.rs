@@ -14,6 +14,7 @@ pub(super) fn span(request_id: &str, method: &axum::http::Method, route: &str) -
         agent.id = Empty,
         job.id = Empty,
         schedule.id = Empty,
+        admin.actor = Empty,
     )
 }
 
@@ -30,4 +31,9 @@ pub(super) fn job(job_id: &JobId) {
 /// Adds the arm that the request created or is about.
 pub(super) fn schedule(schedule_id: ScheduleId) {
     Span::current().record("schedule.id", tracing::field::display(schedule_id));
+}
+
+/// Adds the caller of the admin API.
+pub(super) fn actor(name: &str) {
+    Span::current().record("admin.actor", name);
 }

@@ -18,6 +18,7 @@ pub mod jwks;
 pub mod layers;
 mod log_fields;
 pub mod oauth;
+mod peer;
 pub mod relay;
 pub mod router;
 pub mod server;

@@ -33,7 +33,7 @@ pub struct IdentityRecord {
     pub tasks: Vec<TaskRecord>,
 }
 
-/// The identities of all agents, for the admin API: whatever org they were registered for.
+/// The identities of all agents, for the admin API.
 #[derive(Clone, Debug)]
 pub struct IdentityRegistry(Db);
 
@@ -43,28 +43,24 @@ impl IdentityRegistry {
         Self(db)
     }
 
-    /// Lists the identities of an instance: see [`list`].
-    pub async fn list(&self, instance_id: &InstanceId) -> Result<Vec<IdentityRecord>, StoreError> {
-        Ok(list(&self.0, any_org(instance_id)).await?)
+    /// Lists identities: see [`list`].
+    pub async fn list(&self, scope: Scope<'_>) -> Result<Vec<IdentityRecord>, StoreError> {
+        Ok(list(&self.0, scope).await?)
     }
 
-    /// Revokes an identity of an instance: see [`revoke`].
-    pub async fn revoke(
-        &self,
-        instance_id: &InstanceId,
-        id: AgentRuntimeId,
-    ) -> Result<Option<bool>, StoreError> {
-        Ok(revoke(&self.0, any_org(instance_id), id).await?)
+    /// Revokes an identity: see [`revoke`].
+    pub async fn revoke(&self, scope: Scope<'_>, id: AgentRuntimeId) -> Result<Option<bool>, StoreError> {
+        Ok(revoke(&self.0, scope, id).await?)
     }
 
-    /// Revokes a task of an instance's identity: see [`revoke_task`].
+    /// Revokes a task of an identity: see [`revoke_task`].
     pub async fn revoke_task(
         &self,
-        instance_id: &InstanceId,
+        scope: Scope<'_>,
         id: AgentRuntimeId,
         task_id: TaskId,
     ) -> Result<Option<bool>, StoreError> {
-        Ok(revoke_task(&self.0, any_org(instance_id), Some(id), task_id).await?)
+        Ok(revoke_task(&self.0, scope, Some(id), task_id).await?)
     }
 }
 

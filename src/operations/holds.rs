@@ -5,7 +5,8 @@ use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::{OperationError, OperationResult, Operations, jobs};
 use crate::db::holds;
-use crate::directory::{self, DirectoryError, again};
+use crate::directory::{self, again};
+use crate::domain::actor::Denied;
 use crate::domain::hold::HoldTarget;
 
 impl Operations {
@@ -83,21 +84,14 @@ impl Operations {
     async fn check_visible(&self, target: &HoldTarget) -> OperationResult<()> {
         let Some(own) = self.org() else { return Ok(()) };
         match target {
-            HoldTarget::All => {
-                let problem = "this token is limited to an org, and cannot change holds of the whole service";
-                Err(OperationError::Forbidden(problem.to_owned()))
-            }
+            HoldTarget::All => Err(Denied::WholeService(own.clone()).into()),
             HoldTarget::Org(org_id) if org_id == own => Ok(()),
             HoldTarget::Org(org_id) => Err(OperationError::Unknown(format!(
                 "no agent of org {org_id} is registered; `nas-cron agents list` shows the registered agents and their orgs"
             ))),
             HoldTarget::Instance(instance_id) | HoldTarget::Job(instance_id, _) => {
-                let agent = directory::find(&self.db, instance_id).await?;
-                if self.sees(&agent.org_id) {
-                    Ok(())
-                } else {
-                    Err(DirectoryError::Unknown(instance_id.clone()).into())
-                }
+                directory::find_within(&self.db, instance_id, Some(own)).await?;
+                Ok(())
             }
         }
     }

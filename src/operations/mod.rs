@@ -12,6 +12,7 @@ use nas_cron_protocol::{InvalidField, OrgId};
 
 use crate::db::{Db, DbError};
 use crate::directory::DirectoryError;
+use crate::domain::actor::Denied;
 
 /// An operation could not be carried out. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +23,9 @@ pub enum OperationError {
     /// The subject is in another state than the operation needs.
     #[error("{0}")]
     Conflict(String),
-    /// The caller may not do this to the whole service, because it is limited to an org.
-    #[error("{0}")]
-    Forbidden(String),
+    /// The caller is limited to an org, and may not do this to the whole service.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A parameter is invalid.
     #[error(transparent)]
     Field(#[from] InvalidField),

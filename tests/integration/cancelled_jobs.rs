@@ -105,7 +105,7 @@ async fn deletion_of_an_instance_waits_for_a_cancel_and_removes_its_mark() {
     world.sql("INSERT INTO cancelled_jobs VALUES ('inst-1', 'earlier'), ('inst-2', 'of another one')").await;
     let mut cancel = world.pool.begin().await.unwrap();
     sqlx::raw_sql("DELETE FROM one_shots WHERE job_id = 'job-1'").execute(&mut *cancel).await.unwrap();
-    let (deleted, ()) = tokio::join!(directory::delete(&world.db, &world.instance), async {
+    let (deleted, ()) = tokio::join!(directory::delete(&world.db, &world.instance, None), async {
         world.until_waiting().await;
         // The deletion holds its locks. A cancel that needed one of them would deadlock here.
         sqlx::raw_sql(

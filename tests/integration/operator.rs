@@ -10,6 +10,8 @@ use axum::http::{Request, StatusCode, header};
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
 use futures::future::join_all;
+use nas_cron::admin_tokens::StoredTokens;
+use nas_cron::audit::AuditLog;
 use nas_cron::auth_profiles::Profiles;
 use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
@@ -24,8 +26,7 @@ use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::registration::Verdict;
-use nas_cron::http::admin::tokens::AdminTokens;
-use nas_cron::http::admin::{self, AdminState};
+use nas_cron::http::admin::{self, AdminState, ConfigTokens};
 use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{Fields, InstanceId, OneShotState};
@@ -911,17 +912,19 @@ mod admin_api {
         body: Value,
     }
 
-    fn state(db: &Db, tokens: Arc<AdminTokens>) -> AdminState {
+    fn state(db: &Db, config_tokens: Arc<ConfigTokens>) -> AdminState {
         AdminState {
             directory: Directory::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             identities: IdentityRegistry::new(db.clone()),
-            tokens,
+            tokens: StoredTokens::new(db.clone()),
+            config_tokens,
+            audit: AuditLog::new(db.clone()),
         }
     }
 
     fn api_of(db: &Db, tokens: &[&str]) -> Router {
-        let tokens = Arc::new(AdminTokens::new(tokens.iter().map(|token| hash(token))));
+        let tokens = Arc::new(ConfigTokens::new(tokens.iter().map(|token| hash(token))));
         admin::router(state(db, tokens)).split_for_parts().0
     }
 

@@ -846,7 +846,7 @@ async fn wake_ups_of_a_deleted_instance_are_cancelled_at_the_backend() {
     let world = World::new().await;
     let id = world.arm("job", 60).await.schedule_id;
     world.tell("m-1").await;
-    nas_cron::db::directory::delete(&world.db, &world.instance).await.unwrap();
+    nas_cron::db::directory::delete(&world.db, &world.instance, None).await.unwrap();
     assert!(matches!(world.take_one("job", id).await, Found::Gone));
     assert_eq!(world.rows().await, []);
 }
@@ -975,7 +975,7 @@ async fn outbox_rows_that_no_one_shot_awaits_become_unwanted() {
         world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted' AND job_id = 'left'").await,
         1
     );
-    directory::delete(&world.db, &world.instance).await.unwrap();
+    directory::delete(&world.db, &world.instance, None).await.unwrap();
     assert_eq!(
         world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await,
         2,

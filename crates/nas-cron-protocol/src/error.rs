@@ -13,7 +13,7 @@ crate::words!(
         InvalidToken = "invalid_token",
         /// The client or identity is permanently not allowed to call. Real agents stop calling.
         InvalidClient = "invalid_client",
-        /// The instance is disabled.
+        /// The instance is disabled, or the admin token may not do this.
         AccessDenied = "access_denied",
         /// The refresh token is permanently invalid.
         InvalidGrant = "invalid_grant",
@@ -39,6 +39,8 @@ crate::words!(
         TaskRevoked = "task_revoked",
         /// The admin API is off: the service has no admin token.
         AdminApiOff = "admin_api_off",
+        /// Too many calls with an invalid admin token: retry after `Retry-After`.
+        TooManyRequests = "too_many_requests",
         /// The resource or path is unknown.
         NotFound = "not_found",
         /// The path does not support the method.

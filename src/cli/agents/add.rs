@@ -22,7 +22,7 @@ Examples:
   nas-cron agents add agent-2 --org acme                 Identified by client id agent:agent-2 only")]
 pub(super) struct AddArgs {
     /// Instance id of the agent in the portal.
-    instance_id: InstanceId,
+    pub(super) instance_id: InstanceId,
     /// Org that owns the agent.
     #[arg(long, value_name = "ORG")]
     org: OrgId,

@@ -34,7 +34,7 @@ Examples:
   nas-cron agents enroll agent-1 --org acme --callback-url https://agent-1.example --home ~/.hermes --force --new-login")]
 pub(super) struct EnrollArgs {
     /// Instance id of the agent.
-    instance_id: InstanceId,
+    pub(super) instance_id: InstanceId,
     /// Org that owns the agent.
     #[arg(long, value_name = "ORG")]
     org: OrgId,

@@ -10,6 +10,7 @@ use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use serde_json::json;
 
 use super::find;
+use crate::audit::Act;
 use crate::db::{Db, directory as statements};
 use crate::identity::registry::{self, IdentityRecord, TaskRecord, any_org};
 
@@ -51,6 +52,24 @@ pub(super) struct RevokeArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl RevokeArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        let (action, about) = match (&self.identity, &self.task) {
+            (Some(identity), _) => {
+                ("revoke_agent_identity", Some(("agent_runtime_id", identity.to_string())))
+            }
+            (None, Some(task)) => ("revoke_agent_task", Some(("task_id", task.to_string()))),
+            (None, None) => ("revoke_agent_identities", None),
+        };
+        let act = Act::new(action).about("instance_id", &self.instance_id);
+        match about {
+            Some((name, value)) => act.about(name, value),
+            None => act,
+        }
+    }
 }
 
 pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 
+use crate::audit::Act;
 use crate::cli::import_file::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
 use crate::db::Db;
 use crate::directory;
@@ -33,6 +34,13 @@ pub(super) struct ImportAgentsArgs {
     /// Allow moving agents to other orgs. Tokens of the old orgs then stop working.
     #[arg(long)]
     move_org: bool,
+}
+
+impl ImportAgentsArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Option<Act> {
+        (!self.import.dry_run).then(|| Act::new("import_agents"))
+    }
 }
 
 /// Registers the agents of all valid lines, a thousand per statement, and reports every invalid line.

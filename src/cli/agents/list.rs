@@ -48,7 +48,7 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
         (_, true) => Some(false),
         _ => None,
     };
-    let filter = AgentFilter { org_id: args.org, enabled, instance_id: None };
+    let filter = AgentFilter { org_id: args.org, enabled, ..AgentFilter::default() };
     let page = directory::list(db, &filter, args.after.as_ref().map(InstanceId::as_str), args.limit).await?;
     if args.json {
         return terminal::json(out, &json!({ "agents": page.items, "next": page.next }));

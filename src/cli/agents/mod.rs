@@ -29,7 +29,9 @@ use self::import::ImportAgentsArgs;
 use self::list::ListArgs;
 use self::remove::RemoveArgs;
 use self::set_callback::SetCallbackArgs;
+use super::audited::Audited;
 use super::directory_error::explained;
+use crate::audit::Act;
 use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
 use crate::directory;
@@ -94,6 +96,27 @@ pub struct Urls {
     pub agents_jwks: Option<String>,
     /// Settings of the built-in portal, or the reason why it is off.
     pub own_portal: Result<OwnPortal, ConfigError>,
+}
+
+impl Audited for AgentsArgs {
+    fn act(&self) -> Option<Act> {
+        let about =
+            |action, instance_id: &InstanceId| Some(Act::new(action).about("instance_id", instance_id));
+        match &self.command {
+            AgentsCommand::List(_)
+            | AgentsCommand::Show(_)
+            | AgentsCommand::Config(_)
+            | AgentsCommand::Identities(_) => None,
+            AgentsCommand::Add(args) => about("put_agent", &args.instance_id),
+            AgentsCommand::Enroll(args) => about("enroll_agent", &args.instance_id),
+            AgentsCommand::Disable(args) => about("disable_agent", &args.instance_id),
+            AgentsCommand::Enable(args) => about("enable_agent", &args.instance_id),
+            AgentsCommand::Remove(args) => about("delete_agent", &args.instance_id),
+            AgentsCommand::SetCallback(args) => about("set_agent_callback", &args.instance_id),
+            AgentsCommand::Import(args) => args.act(),
+            AgentsCommand::Revoke(args) => Some(args.act()),
+        }
+    }
 }
 
 /// Runs the command, and writes its result to `out`.

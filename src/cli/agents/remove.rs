@@ -21,7 +21,7 @@ use crate::directory::{self, DirectoryError};
 #[command(after_help = "Example:\n  nas-cron agents remove agent-1 --yes")]
 pub(super) struct RemoveArgs {
     /// Instance id of the agent.
-    instance_id: InstanceId,
+    pub(super) instance_id: InstanceId,
     /// Remove the agent even if it has one-shots.
     #[arg(long)]
     yes: bool,
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &RemoveArgs, db: &Db, out: &mut dyn Write) -> anyh
             name = agent.instance_id
         );
     }
-    let one_shots = match directory::remove(db, &args.instance_id).await {
+    let one_shots = match directory::remove(db, &args.instance_id, None).await {
         // Another process has just removed it.
         Err(DirectoryError::Unknown(_)) => 0,
         other => other.map_err(explained)?,

@@ -18,7 +18,7 @@ use crate::directory;
 #[command(after_help = "Example:\n  nas-cron agents set-callback agent-1 https://agent-1.agents.example")]
 pub(super) struct SetCallbackArgs {
     /// Instance id of the agent.
-    instance_id: InstanceId,
+    pub(super) instance_id: InstanceId,
     /// Callback URL: fires go to {URL}/api/cron/fire.
     #[arg(value_name = "URL", value_parser = directory::callback_url)]
     callback_url: CallbackUrl,

@@ -43,7 +43,7 @@ Examples:
 pub(super) struct SwitchArgs {
     /// Backend to activate; `nas-cron backend status` lists them.
     #[arg(value_name = "BACKEND")]
-    backend: BackendName,
+    pub(super) backend: BackendName,
     /// Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds late.
     #[arg(long)]
     force: bool,

@@ -6,6 +6,7 @@ use clap::Args;
 use nas_cron_base::terminal;
 use nas_cron_protocol::{InstanceId, JobId};
 
+use crate::audit::Act;
 use crate::cli::operator::Operator;
 
 /// Cancel the one-shot of a job: no attempt starts any more.
@@ -21,6 +22,13 @@ pub(super) struct CancelArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl CancelArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        Act::new("cancel_job").about("instance_id", &self.instance_id).about("job_id", &self.job_id)
+    }
 }
 
 /// Cancels the one-shot, and prints its schedule id, if there was one.

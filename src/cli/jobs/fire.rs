@@ -7,6 +7,7 @@ use clap::Args;
 use nas_cron_base::terminal::{self, relative};
 use nas_cron_protocol::{InstanceId, JobId};
 
+use crate::audit::Act;
 use crate::cli::operator::Operator;
 
 /// Fire the one-shot of a job now, before its instant.
@@ -23,6 +24,13 @@ pub(super) struct FireArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl FireArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        Act::new("fire_job").about("instance_id", &self.instance_id).about("job_id", &self.job_id)
+    }
 }
 
 /// Fires the job's current one-shot.

@@ -17,8 +17,10 @@ use self::fire::FireArgs;
 use self::list::ListArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
+use super::audited::Audited;
 use super::import_file::ImportArgs;
 use super::operator::Operator;
+use crate::audit::Act;
 
 /// List, show, cancel, fire, redrive and import one-shots.
 ///
@@ -56,6 +58,18 @@ Examples:
   nas-cron hold --all --reason cut-over && nas-cron jobs import one-shots.jsonl && nas-cron release --all
   ssh old-nas dump-one-shots | nas-cron jobs import - --dry-run")]
     Import(ImportArgs),
+}
+
+impl Audited for JobsArgs {
+    fn act(&self) -> Option<Act> {
+        match &self.command {
+            JobsCommand::List(_) | JobsCommand::Show(_) => None,
+            JobsCommand::Cancel(args) => Some(args.act()),
+            JobsCommand::Fire(args) => Some(args.act()),
+            JobsCommand::Redrive(args) => args.act(),
+            JobsCommand::Import(args) => (!args.dry_run).then(|| Act::new("import_jobs")),
+        }
+    }
 }
 
 /// Runs the command, and writes its result to `out`.

@@ -11,6 +11,7 @@ use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId};
 
 use super::list::parse_error;
+use crate::audit::Act;
 use crate::cli::operator::Operator;
 use crate::domain::job::JobKey;
 use crate::domain::job_filter::JobFilter;
@@ -55,6 +56,22 @@ pub(super) struct RedriveArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl RedriveArgs {
+    /// Returns the line in the audit log; `None` for a dry run.
+    pub(super) fn act(&self) -> Option<Act> {
+        let act = Act::new("redrive_jobs");
+        let act = match (&self.instance_id, &self.job_id, &self.org) {
+            (Some(instance_id), Some(job_id), _) => {
+                act.about("instance_id", instance_id).about("job_id", job_id)
+            }
+            (Some(instance_id), None, _) => act.about("instance_id", instance_id),
+            (None, _, Some(org_id)) => act.about("org_id", org_id),
+            (None, _, None) => act.about("scope", "all"),
+        };
+        (!self.dry_run).then_some(act)
+    }
 }
 
 /// Redrives batch after batch, shows the progress, and prints the number of one-shots.

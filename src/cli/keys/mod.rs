@@ -20,6 +20,8 @@ use self::export::export;
 use self::import::import;
 use self::rotate::{rotate, rotate_now};
 use self::withdraw::withdraw;
+use super::audited::Audited;
+use crate::audit::Act;
 use crate::db::keys::LockedKeys;
 use crate::db::{Db, DbError};
 use crate::domain::NewKey;
@@ -122,6 +124,19 @@ Examples:
     },
     /// Print the published JWKS.
     ExportJwks,
+}
+
+impl Audited for KeysArgs {
+    fn act(&self) -> Option<Act> {
+        match &self.command {
+            KeysCommand::List { .. } | KeysCommand::ExportJwks => None,
+            KeysCommand::Rotate { .. } => Some(Act::new("rotate_keys")),
+            KeysCommand::Import { kid: Some(kid), .. } => Some(Act::new("import_key").about("kid", kid)),
+            KeysCommand::Import { kid: None, .. } => Some(Act::new("import_key")),
+            KeysCommand::Activate { kid, .. } => Some(Act::new("activate_key").about("kid", kid)),
+            KeysCommand::Withdraw { kid, .. } => Some(Act::new("withdraw_key").about("kid", kid)),
+        }
+    }
 }
 
 /// Context of the commands.

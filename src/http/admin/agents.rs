@@ -5,13 +5,14 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use nas_cron_protocol::{Fields, FieldsError, InstanceId, OrgId};
+use nas_cron_protocol::{Fields, FieldsError, InstanceId, InvalidField, OrgId};
 use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
-use crate::directory::{self, Change};
-use crate::domain::registration::{Agent, AgentFilter};
+use crate::directory::{self, Change, DirectoryError};
+use crate::domain::actor::Actor;
+use crate::domain::registration::{Agent, AgentFilter, Registration};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
@@ -73,6 +74,7 @@ pub(super) struct AgentPage {
 )]
 pub(super) async fn put(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
     RawQuery(query): RawQuery,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
@@ -80,7 +82,8 @@ pub(super) async fn put(
     let instance_id = named(path)?;
     let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
     let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(invalid)?;
-    let (change, agent) = state.directory.register(wanted, move_org == Some(true)).await?;
+    let registered = register(&state, &actor, wanted, move_org == Some(true)).await;
+    let (change, agent) = registered?;
     info!(
         agent.id = agent.instance_id,
         org.id = agent.org_id,
@@ -96,12 +99,37 @@ pub(super) async fn put(
     })
 }
 
+/// Registers an agent for a caller that may be limited to an org. Such a caller learns that an ID is taken, but not by
+/// whom, and moves no agent.
+async fn register(
+    state: &AdminState,
+    actor: &Actor,
+    wanted: Registration,
+    move_org: bool,
+) -> Result<(Change, Agent), ApiError> {
+    if let Some(own) = actor.org_filter().filter(|own| **own != wanted.org_id) {
+        let problem = format!("must be `{own}`, the org that the admin token is limited to");
+        return Err(InvalidField::new("org_id", problem).into());
+    }
+    if move_org {
+        actor.require_whole_service()?;
+    }
+    let limited = actor.org_filter().is_some();
+    let taken = || Err(ApiError::Conflict("the instance ID is taken; use another one".into()));
+    match state.directory.register(wanted, move_org).await {
+        Err(DirectoryError::OtherOrg(_)) if limited => taken(),
+        // It was moved right after it was registered.
+        Ok((_, agent)) if actor.org_filter().is_some_and(|own| own.as_str() != agent.org_id) => taken(),
+        other => Ok(other?),
+    }
+}
+
 /// Returns the instance ID in the path.
 pub(super) fn named(path: PathNames<String>) -> Result<InstanceId, ApiError> {
     path.name("instance_id", InstanceId::new)
 }
 
-fn invalid(error: FieldsError) -> ApiError {
+pub(super) fn invalid(error: FieldsError) -> ApiError {
     match error {
         FieldsError::Invalid(invalid) => invalid.into(),
         other => ApiError::Body(other.to_string()),
@@ -138,9 +166,10 @@ fn location(instance_id: &str) -> String {
 )]
 pub(super) async fn get(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
 ) -> Result<Json<Agent>, Problem> {
-    Ok(Json(state.directory.find(&named(path)?).await?))
+    Ok(Json(state.directory.find(&named(path)?, actor.org_filter()).await?))
 }
 
 /// Remove an agent
@@ -162,10 +191,11 @@ pub(super) async fn get(
 )]
 pub(super) async fn delete(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
 ) -> Result<StatusCode, Problem> {
     let instance_id = named(path)?;
-    let one_shots = state.directory.remove(&instance_id).await?;
+    let one_shots = state.directory.remove(&instance_id, actor.org_filter()).await?;
     info!(agent.id = %instance_id, one_shots, "agent removed with its one-shots");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -193,6 +223,7 @@ pub(super) async fn delete(
 )]
 pub(super) async fn list(
     State(state): State<AdminState>,
+    actor: Actor,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AgentPage>, Problem> {
     let query = QueryParams::parse(query.as_deref(), &["org_id", "enabled", "limit", "after"])?;
@@ -200,6 +231,7 @@ pub(super) async fn list(
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
         enabled: query.flag("enabled")?,
         instance_id: None,
+        within: actor.org,
     };
     let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let after = query

@@ -10,6 +10,7 @@ use utoipa::IntoResponses;
 
 use super::AdminState;
 use crate::auth_profiles::{PUT_WITHIN, Profiles, Registry};
+use crate::domain::actor::Actor;
 use crate::http::auth_profiles::only;
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem};
@@ -32,28 +33,28 @@ fn instance(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
     path.name("instance_id", InstanceId::new).map(AuthPlace::Instance)
 }
 
-async fn read(profiles: &Profiles, place: &AuthPlace) -> Answer {
-    Ok(Json(profiles.of_place(place).await?))
+async fn read(profiles: &Profiles, actor: &Actor, place: &AuthPlace) -> Answer {
+    Ok(Json(profiles.of_place(place, actor.org_filter()).await?))
 }
 
-async fn replace(profiles: &Profiles, place: AuthPlace, body: Body) -> Answer {
+async fn replace(profiles: &Profiles, actor: &Actor, place: AuthPlace, body: Body) -> Answer {
     let wanted = Registry::try_from(body?.0)?;
-    profiles.put(&place, &wanted, Instant::now() + PUT_WITHIN).await?;
+    profiles.put(&place, &wanted, actor.org_filter(), Instant::now() + PUT_WITHIN).await?;
     info!(scope = %place.scope(), scope.id = place.id(), "auth profiles replaced");
-    read(profiles, &place).await
+    read(profiles, actor, &place).await
 }
 
-async fn forget(profiles: &Profiles, place: AuthPlace, query: Option<&str>) -> Answer {
-    let forgotten = profiles.forget(&place, only(query)?.as_ref()).await?;
+async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Option<&str>) -> Answer {
+    let forgotten = profiles.forget(&place, only(query)?.as_ref(), actor.org_filter()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
-    read(profiles, &place).await
+    read(profiles, actor, &place).await
 }
 
 /// Read the service's auth profiles
 #[utoipa::path(get, path = "/api/admin/auth-profiles/service", operation_id = "get_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent))]
-pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
-    read(&state.profiles, &AuthPlace::Service).await
+pub(super) async fn get_service(State(state): State<AdminState>, actor: Actor) -> Answer {
+    read(&state.profiles, &actor, &AuthPlace::Service).await
 }
 
 /// Replace the service's auth profiles
@@ -62,8 +63,8 @@ pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
 #[utoipa::path(put, path = "/api/admin/auth-profiles/service", operation_id = "put_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
-pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> Answer {
-    replace(&state.profiles, AuthPlace::Service, body).await
+pub(super) async fn put_service(State(state): State<AdminState>, actor: Actor, body: Body) -> Answer {
+    replace(&state.profiles, &actor, AuthPlace::Service, body).await
 }
 
 /// Remove the service's auth profiles
@@ -72,8 +73,12 @@ pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> 
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/service", operation_id = "delete_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("auth" = Option<String>, Query, description = "Remove this profile only.")))]
-pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
-    forget(&state.profiles, AuthPlace::Service, query.as_deref()).await
+pub(super) async fn delete_service(
+    State(state): State<AdminState>,
+    actor: Actor,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    forget(&state.profiles, &actor, AuthPlace::Service, query.as_deref()).await
 }
 
 /// Read an org's auth profiles
@@ -82,8 +87,12 @@ pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(que
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
-pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
-    read(&state.profiles, &org(path)?).await
+pub(super) async fn get_org(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Answer {
+    read(&state.profiles, &actor, &org(path)?).await
 }
 
 /// Replace an org's auth profiles
@@ -93,8 +102,13 @@ pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<Str
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
-pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<String>, body: Body) -> Answer {
-    replace(&state.profiles, org(path)?, body).await
+pub(super) async fn put_org(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+    body: Body,
+) -> Answer {
+    replace(&state.profiles, &actor, org(path)?, body).await
 }
 
 /// Remove an org's auth profiles
@@ -106,10 +120,11 @@ pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<Str
            ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_org(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.profiles, org(path)?, query.as_deref()).await
+    forget(&state.profiles, &actor, org(path)?, query.as_deref()).await
 }
 
 /// Read an agent's auth profiles
@@ -118,8 +133,12 @@ pub(super) async fn delete_org(
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
-pub(super) async fn get_instance(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
-    read(&state.profiles, &instance(path)?).await
+pub(super) async fn get_instance(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Answer {
+    read(&state.profiles, &actor, &instance(path)?).await
 }
 
 /// Replace an agent's auth profiles
@@ -132,10 +151,11 @@ pub(super) async fn get_instance(State(state): State<AdminState>, path: PathName
     params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
 pub(super) async fn put_instance(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
     body: Body,
 ) -> Answer {
-    replace(&state.profiles, instance(path)?, body).await
+    replace(&state.profiles, &actor, instance(path)?, body).await
 }
 
 /// Remove an agent's auth profiles
@@ -147,8 +167,9 @@ pub(super) async fn put_instance(
            ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_instance(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.profiles, instance(path)?, query.as_deref()).await
+    forget(&state.profiles, &actor, instance(path)?, query.as_deref()).await
 }

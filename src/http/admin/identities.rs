@@ -8,10 +8,17 @@ use tracing::info;
 
 use super::AdminState;
 use super::agents::named;
+use crate::domain::actor::Actor;
+use crate::domain::identity::Scope;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
 use crate::http::error::responses::{AdminErrors, UnknownAgent};
 use crate::http::error::{Problem, ProblemBody};
 use crate::http::extract::PathNames;
+
+/// Returns the identities that a caller sees: those that were registered for its org, if it is limited to one.
+fn scope<'a>(actor: &'a Actor, instance_id: &'a InstanceId) -> Scope<'a> {
+    Scope { instance_id, org_id: actor.org_filter() }
+}
 
 /// List an agent's identities and their tasks
 ///
@@ -31,11 +38,13 @@ use crate::http::extract::PathNames;
 )]
 pub(super) async fn list(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<String>,
 ) -> Result<Json<IdentitiesResponse>, Problem> {
     let instance_id = named(path)?;
-    state.directory.find(&instance_id).await?;
-    Ok(Json(IdentitiesResponse { identities: state.identities.list(&instance_id).await? }))
+    state.directory.find(&instance_id, actor.org_filter()).await?;
+    let identities = state.identities.list(scope(&actor, &instance_id)).await?;
+    Ok(Json(IdentitiesResponse { identities }))
 }
 
 /// Revoke an agent's identity
@@ -60,13 +69,14 @@ pub(super) async fn list(
 )]
 pub(super) async fn revoke(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let names = path.known(|(instance, identity)| {
         Some((InstanceId::new(instance).ok()?, AgentRuntimeId::parse(&identity).ok()?))
     });
     let (instance_id, id) = names.ok_or_else(no_identity)?;
-    state.identities.revoke(&instance_id, id).await?.ok_or_else(no_identity)?;
+    state.identities.revoke(scope(&actor, &instance_id), id).await?.ok_or_else(no_identity)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "agent identity revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -91,6 +101,7 @@ pub(super) async fn revoke(
 )]
 pub(super) async fn revoke_task(
     State(state): State<AdminState>,
+    actor: Actor,
     path: PathNames<(String, String, String)>,
 ) -> Result<StatusCode, Problem> {
     let names = path.known(|(instance, identity, task)| {
@@ -98,7 +109,7 @@ pub(super) async fn revoke_task(
         Some((instance_id, AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
     });
     let (instance_id, id, task_id) = names.ok_or_else(no_task)?;
-    let revoked = state.identities.revoke_task(&instance_id, id, task_id).await?;
+    let revoked = state.identities.revoke_task(scope(&actor, &instance_id), id, task_id).await?;
     revoked.ok_or_else(no_task)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "agent task revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)

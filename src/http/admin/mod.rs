@@ -1,12 +1,23 @@
-//! The admin API, with which the portal's backend registers the agents that it creates.
+//! The admin API, with which the portal's backend and operators register and run agents.
 //!
-//! All routes require an admin token ([`tokens`]), and return errors as problem details (RFC 9457). The operations are
-//! in [`crate::directory`], which the operator's commands use as well.
+//! All routes are behind the [`gate`], which finds the caller by its admin token, checks its role and org, and writes the
+//! audit log. Errors are problem details (RFC 9457). The operations are in [`crate::directory`] and the modules beside it,
+//! which the operator's commands use as well.
+//!
+//! A new route needs a row in [`access::OPERATIONS`] and one in the tenant matrix of the tests
+//! (`tests/integration/admin/matrix.rs`); without them, neither the service nor the tests start. Its handler takes the
+//! [`Actor`](crate::domain::actor::Actor) as an extractor, and passes
+//! [`org_filter`](crate::domain::actor::Actor::org_filter) to its statement.
 
+pub mod access;
 mod agents;
+mod audit;
 mod auth_profiles;
+mod config_tokens;
+mod failed_calls;
+mod gate;
 mod identities;
-pub mod tokens;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -14,7 +25,12 @@ use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use self::tokens::AdminTokens;
+use self::access::Access;
+pub use self::config_tokens::ConfigTokens;
+use self::failed_calls::FailedCalls;
+use self::gate::Gate;
+use crate::admin_tokens::StoredTokens;
+use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
@@ -29,13 +45,17 @@ pub struct AdminState {
     pub profiles: Profiles,
     /// The agents' keys and tasks.
     pub identities: IdentityRegistry,
-    /// The accepted tokens. The admin API is off if there are none.
-    pub tokens: Arc<AdminTokens>,
+    /// The tokens in the database.
+    pub tokens: StoredTokens,
+    /// The tokens in the configuration.
+    pub config_tokens: Arc<ConfigTokens>,
+    /// The audit log.
+    pub audit: AuditLog,
 }
 
 /// Returns the documented routes of `/api/admin`, which require an admin token.
 pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRouter<S> {
-    OpenApiRouter::new()
+    let mut router = OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
         .routes(routes!(
@@ -52,9 +72,18 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(identities::list))
         .routes(routes!(identities::revoke))
         .routes(routes!(identities::revoke_task))
-        // Outermost: without a token, a caller learns nothing and no body is read.
-        .layer(from_fn_with_state(Arc::clone(&state.tokens), tokens::require))
-        .with_state(state)
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::list));
+    let gate = Gate {
+        access: Arc::new(Access::of(router.get_openapi_mut())),
+        config: Arc::clone(&state.config_tokens),
+        stored: state.tokens.clone(),
+        failed: Arc::new(FailedCalls::default()),
+        audit: state.audit.clone(),
+    };
+    // Outermost: without a token, a caller learns nothing and no body is read.
+    router.layer(from_fn_with_state(gate, gate::require)).with_state(state)
 }
 
 impl From<DirectoryError> for ApiError {

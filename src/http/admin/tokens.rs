@@ -1,107 +1,191 @@
-//! Admin tokens: bearer tokens of which the service knows only the SHA-256.
-
-use std::sync::Arc;
+//! `/api/admin/tokens`: creates, lists and revokes admin tokens.
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use nas_cron_protocol::error::ErrorWord;
-use ring::digest::{SHA256, digest};
-use subtle::{Choice, ConstantTimeEq};
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{Fields, InvalidField, OrgId};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value};
+use tracing::info;
 
-use crate::http::auth::bearer_token;
+use super::AdminState;
+use crate::admin_tokens::{AdminToken, TokenError, TokenName, Wanted};
+use crate::domain::actor::{Actor, Role};
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
 use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::extract::{JsonBody, PathNames, QueryParams};
 
-/// The hashes of the accepted admin tokens. There may be several, so that tokens can be rotated.
-#[derive(Clone, Default)]
-pub struct AdminTokens(Vec<[u8; 32]>);
+/// Default number of tokens per page.
+const DEFAULT_LIMIT: u32 = 100;
+/// Maximum number of tokens per page.
+const MAX_LIMIT: u32 = 1_000;
 
-impl AdminTokens {
-    /// Accepts the tokens with these SHA-256 hashes. Without any, the admin API is off.
-    pub fn new(hashes: impl IntoIterator<Item = [u8; 32]>) -> Self {
-        Self(hashes.into_iter().collect())
-    }
-
-    /// True if there are no tokens.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// True if `token` is an admin token. The time depends only on the token's length.
-    pub fn accept(&self, token: &str) -> bool {
-        let hash = digest(&SHA256, token.as_bytes());
-        let one_of = |found: Choice, known: &[u8; 32]| found | known.as_slice().ct_eq(hash.as_ref());
-        self.0.iter().fold(Choice::from(0), one_of).into()
-    }
+/// An admin token to create. It has no more rights than the one that creates it.
+#[derive(utoipa::ToSchema)]
+#[schema(as = NewAdminToken)]
+#[expect(dead_code, reason = "documents what `wanted` reads")]
+pub(super) struct NewTokenBody {
+    /// Name of the token, and of its caller in the audit log. No other token ever had it.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        example = "portal-2027"
+    )]
+    name: String,
+    /// Role of the token.
+    role: Role,
+    /// The only org that the token may see and change. Default: that of the creating token, if it has one.
+    #[schema(min_length = 1, max_length = 255)]
+    org_id: Option<String>,
+    /// Time from which the token is rejected. Default: that of the creating token, if it has one.
+    expires_at: Option<DateTime<Utc>>,
 }
 
-impl std::fmt::Debug for AdminTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AdminTokens({})", self.0.len())
-    }
+/// A created token.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct CreatedAdminToken {
+    /// The bearer token. It is shown only here.
+    #[schema(example = "nca_q1BMsKmDjPuPKPgGmYEVYdVYgh2IBlEwUtmYsQoYPZE")]
+    token: String,
+    /// The stored token, without its secret.
+    #[serde(flatten)]
+    stored: AdminToken,
 }
 
-/// Lets requests with an admin token through.
-pub(super) async fn require(
-    State(tokens): State<Arc<AdminTokens>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = if tokens.is_empty() {
-        off()
-    } else {
-        match bearer_token(request.headers()) {
-            Ok(token) if tokens.accept(token) => next.run(request).await,
-            Ok(_) => {
-                Problem(ApiError::InvalidToken("unknown admin token: use one whose SHA-256 is configured"))
-                    .into_response()
-            }
-            Err(error) => Problem(error).into_response(),
+/// A page of tokens.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct AdminTokenPage {
+    /// The tokens, ordered by name; also expired and revoked ones.
+    tokens: Vec<AdminToken>,
+    /// Value of `after` for the next page; `null` on the last page.
+    next: Option<String>,
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Field(error) => error.into(),
+            TokenError::NameTaken(_) => Self::Conflict(error.to_string().into()),
+            TokenError::Unknown(_) => Self::NotFound(error.to_string().into()),
+            TokenError::Db(error) => Self::Store(error.into()),
         }
-    };
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    }
 }
 
-/// The response while the admin API is off. Not 404, which a portal's backend would take for an unknown agent.
-fn off() -> Response {
-    let body = ProblemBody {
-        kind: "about:blank".into(),
-        title: "The admin API is off".into(),
-        status: StatusCode::FORBIDDEN.as_u16(),
-        detail:
-            "no admin token is configured: set NAS_CRON_ADMIN_TOKEN_SHA256 to the SHA-256 of a token, in hex"
-                .to_owned(),
-        error: ErrorWord::AdminApiOff.as_str().into(),
-    };
-    let problem = [(CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::FORBIDDEN, problem, Json(body)).into_response()
+/// Create an admin token
+///
+/// The response has the token itself, which is stored nowhere. Its role, org and end are at most those of the token that
+/// creates it.
+#[utoipa::path(
+    post,
+    path = "/api/admin/tokens",
+    operation_id = "create_admin_token",
+    tag = "admin",
+    security(("admin_token" = [])),
+    request_body(content = NewTokenBody, content_type = "application/json"),
+    responses(
+        (status = CREATED, description = "The token was created.", body = CreatedAdminToken),
+        AdminBodyErrors,
+        AdminErrors,
+        (status = CONFLICT, description = "A token with this name exists or existed.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(state): State<AdminState>,
+    actor: Actor,
+    body: Result<JsonBody<Map<String, Value>>, ApiError>,
+) -> Result<(StatusCode, Json<CreatedAdminToken>), Problem> {
+    let wanted = wanted(Fields::from_map(body?.0)).map_err(super::agents::invalid)?;
+    let (token, stored) = state.tokens.create(&actor, wanted).await?;
+    info!(token = stored.name, role = %stored.role, org.id = stored.org_id, "admin token created");
+    let created = CreatedAdminToken { token: token.expose_secret().to_owned(), stored };
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn wanted(mut fields: Fields) -> Result<Wanted, nas_cron_protocol::FieldsError> {
+    let wanted = Wanted {
+        name: TokenName::new(fields.required_text("name")?)?,
+        role: role(&fields.required_text("role")?)?,
+        org_id: fields.text("org_id")?.map(OrgId::new).transpose()?,
+        expires_at: fields.text("expires_at")?.map(|text| end(&text)).transpose()?,
+    };
+    fields.finish(&["name", "role", "org_id", "expires_at"])?;
+    Ok(wanted)
+}
 
-    fn hash(token: &str) -> [u8; 32] {
-        digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap()
-    }
+fn role(text: &str) -> Result<Role, InvalidField> {
+    // Without the text: a secret may be in the wrong field.
+    text.parse().map_err(|_| InvalidField::new("role", format!("must be one of {}", Role::WORDS.join(", "))))
+}
 
-    #[test]
-    fn several_tokens_are_accepted_so_that_they_can_be_rotated() {
-        let tokens = AdminTokens::new([hash("old"), hash("new")]);
-        assert!(tokens.accept("old") && tokens.accept("new"));
-        for wrong in ["", "ol", "old ", "OLD", &hex::encode(hash("old"))] {
-            assert!(!tokens.accept(wrong), "{wrong}");
-        }
-        assert!(!AdminTokens::default().accept(""));
-    }
+fn end(text: &str) -> Result<DateTime<Utc>, InvalidField> {
+    let wrong = || {
+        InvalidField::new(
+            "expires_at",
+            "must be an RFC 3339 date-time with an offset, such as 2027-01-31T00:00:00Z",
+        )
+    };
+    DateTime::parse_from_rfc3339(text).map(Into::into).map_err(|_| wrong())
+}
 
-    #[test]
-    fn debug_output_reveals_no_token() {
-        let tokens = AdminTokens::new([hash("old")]);
-        assert_eq!(format!("{tokens:?}"), "AdminTokens(1)");
-    }
+/// List admin tokens
+///
+/// Returns one page, ordered by name. A token that is limited to an org gets those with the same limit.
+#[utoipa::path(
+    get,
+    path = "/api/admin/tokens",
+    operation_id = "list_admin_tokens",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(
+        ("limit" = Option<u32>, Query, description = "Maximum number of tokens, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page."),
+    ),
+    responses(
+        (status = OK, description = "A page of tokens.", body = AdminTokenPage),
+        InvalidInput,
+        AdminErrors,
+    )
+)]
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    actor: Actor,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AdminTokenPage>, Problem> {
+    let query = QueryParams::parse(query.as_deref(), &["limit", "after"])?;
+    let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let after = query.text("after").map(TokenName::new).transpose();
+    let after = after.map_err(|error| crate::http::extract::refuse("after", error.problem))?;
+    let page = state.tokens.list(&actor, after.as_ref().map(TokenName::as_str), limit).await?;
+    Ok(Json(AdminTokenPage { tokens: page.items, next: page.next }))
+}
+
+/// Revoke an admin token
+///
+/// Once the response is sent, every replica rejects the token. Tokens that it created stay valid: `created_by` shows them.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/tokens/{token}",
+    operation_id = "revoke_admin_token",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("token" = String, Path, description = "The token's name.", min_length = 1, max_length = 64)),
+    responses(
+        (status = NO_CONTENT, description = "Revoked, now or earlier."),
+        AdminErrors,
+        (status = NOT_FOUND, description = "No such token exists.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn revoke(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Result<StatusCode, Problem> {
+    let name = path.known(|name| TokenName::new(name).ok());
+    let name = name.ok_or_else(|| ApiError::NotFound("no such admin token exists".into()))?;
+    state.tokens.revoke(&actor, name.as_str()).await?;
+    info!(token = %name, "admin token revoked");
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -118,6 +118,12 @@ impl ApiError {
             Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
             Self::Held(_) => Meaning { instead: None, ..Meaning::unavailable(RETRY_HELD) },
             Self::Temporary(_) => Meaning::unavailable(RETRY_DATABASE),
+            Self::AdminApiOff => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AdminApiOff),
+            Self::Denied(_) => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
+            Self::TooManyRequests(retry_after) => Meaning {
+                retry_after: Some(*retry_after),
+                ..Meaning::of(StatusCode::TOO_MANY_REQUESTS, ErrorWord::TooManyRequests)
+            },
             Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, ErrorWord::InvalidRequest),
             Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, ErrorWord::InvalidRequest),
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, ErrorWord::NotFound),

@@ -18,7 +18,9 @@ pub use nas_cron_protocol::error::ErrorBody;
 use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 
 use self::meaning::Meaning;
+pub(super) use self::problem::ResponseDetail;
 pub use self::problem::{Problem, ProblemBody};
+use crate::domain::actor::Denied;
 use crate::identity::IdentityError;
 use crate::instance::AuthError;
 use crate::store_error::StoreError;
@@ -65,6 +67,18 @@ pub enum ApiError {
     /// 503 for any error of the token endpoint that may pass: real agents take every other status for permanent.
     #[error(transparent)]
     Temporary(Box<ApiError>),
+    /// 403: the service has no admin token.
+    #[error(
+        "no admin token exists: create one with `nas-cron admin-tokens create`, or set NAS_CRON_ADMIN_TOKEN_SHA256 to \
+         the SHA-256 of one, in hex"
+    )]
+    AdminApiOff,
+    /// 403: the admin token may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// 429: too many calls with an invalid admin token came from this address. The next one may come after this time.
+    #[error("too many calls with an invalid admin token; retry later")]
+    TooManyRequests(Duration),
     /// 404: the resource does not exist.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
@@ -144,7 +158,7 @@ impl ApiError {
                 _,
             )
             | (Self::Auth(_), 403)
-            | (_, 401 | 404 | 405) => {
+            | (_, 401 | 404 | 405 | 429) => {
                 tracing::debug!(status, reason = %self, "request rejected");
             }
             (Self::Held(_) | Self::Token(_), _) => {

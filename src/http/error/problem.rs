@@ -28,6 +28,10 @@ pub struct ProblemBody {
     pub error: Cow<'static, str>,
 }
 
+/// What the audit log says about a response, in its extensions: the detail of a problem, or the extent of a change.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct ResponseDetail(pub(in crate::http) String);
+
 /// An [`ApiError`] whose response is problem details. Handlers return `Result<_, Problem>`, and use `?` on anything
 /// that converts to an [`ApiError`].
 #[derive(Debug)]
@@ -46,11 +50,12 @@ impl IntoResponse for Problem {
             kind: "about:blank".into(),
             title: meaning.status.canonical_reason().unwrap_or_default().into(),
             status: meaning.status.as_u16(),
-            detail,
+            detail: detail.clone(),
             error: meaning.error.as_str().into(),
         };
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(ResponseDetail(detail));
         response
     }
 }

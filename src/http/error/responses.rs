@@ -57,10 +57,16 @@ pub(in crate::http) enum AdminErrors {
     Unauthorized(ProblemBody),
     #[response(
         status = 403,
-        description = "The admin API is off: no admin token is configured.",
+        description = "`access_denied`: the admin token lacks the role, or is limited to an org. `admin_api_off`: no admin token exists.",
         content_type = "application/problem+json"
     )]
     Forbidden(ProblemBody),
+    #[response(
+        status = 429,
+        description = "Too many calls with an invalid admin token came from this address. Retry after `Retry-After`.",
+        content_type = "application/problem+json"
+    )]
+    TooMany(ProblemBody),
     #[response(
         status = 503,
         description = "The database is unavailable; nothing was changed. Retry after `Retry-After`.",

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::connection::Server;
+use crate::http::peer::Peer;
 use crate::metrics;
 
 /// Pause after a failure of the process itself. By its end, the connection that was closed to make room is gone.
@@ -24,10 +25,10 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
     let mut logged: Option<Instant> = None;
     loop {
         match next(listener, server).await {
-            Ok(Accepted { stream, cleared }) => {
+            Ok(Accepted { stream, peer, cleared }) => {
                 server.registry.room().await;
                 if server.freeze.is_fresh(cleared) {
-                    connections.spawn(server.admit(stream).serve());
+                    connections.spawn(server.admit(stream, peer).serve());
                 } else {
                     metrics::backlog_closed(server.name(), 1);
                 }
@@ -47,9 +48,10 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
     }
 }
 
-/// An accepted connection, and the number of freezes that had been cleared before the accept.
+/// An accepted connection, its other end, and the number of freezes that had been cleared before the accept.
 struct Accepted {
     stream: TcpStream,
+    peer: Peer,
     cleared: u64,
 }
 
@@ -58,7 +60,7 @@ async fn next(listener: &TcpListener, server: &Server) -> Result<Accepted, Error
         // Read directly before the system call, because waiting for a caller may take any time.
         let cleared = server.freeze.cleared();
         let accepted = ready!(listener.poll_accept(context));
-        accepted.map(|(stream, _)| Accepted { stream, cleared }).into()
+        accepted.map(|(stream, address)| Accepted { stream, peer: Peer(address.ip()), cleared }).into()
     })
     .await
 }

@@ -20,6 +20,7 @@ use super::registry::Registry;
 use super::service::Service;
 use super::stream::Stream;
 use super::tracker::Tracker;
+use crate::http::peer::Peer;
 use crate::metrics::{Closed, Listener};
 
 /// Maximum length of a request's head, in bytes. Credentials take a few kilobytes.
@@ -58,14 +59,14 @@ impl Server {
     }
 
     /// Registers a connection that was just accepted. It counts towards the limit from now on.
-    pub(super) fn admit(self: &Arc<Self>, stream: TcpStream) -> Connection {
+    pub(super) fn admit(self: &Arc<Self>, stream: TcpStream, peer: Peer) -> Connection {
         // Responses are small and written at once, so Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let handle = Arc::new(Handle::new(&stream));
         let registry = Arc::clone(&self.registry);
         let tracker = Arc::new(Tracker::new(handle, registry, Arc::clone(&self.freeze), self.name));
-        Connection { server: Arc::clone(self), stream, tracker }
+        Connection { server: Arc::clone(self), stream, peer, tracker }
     }
 }
 
@@ -74,14 +75,15 @@ impl Server {
 pub(super) struct Connection {
     server: Arc<Server>,
     stream: Arc<TcpStream>,
+    peer: Peer,
     tracker: Arc<Tracker>,
 }
 
 impl Connection {
     /// Serves the connection until it is closed.
     pub(super) async fn serve(self) {
-        let Self { server, stream, tracker } = self;
-        let service = Service::new(server.router.clone(), Arc::clone(&tracker));
+        let Self { server, stream, peer, tracker } = self;
+        let service = Service::new(server.router.clone(), peer, Arc::clone(&tracker));
         let stream = TokioIo::new(Stream::new(stream, Arc::clone(&tracker)));
         let mut connection = pin!(server.protocol.serve_connection(stream, service));
         let mut timer = pin!(sleep(Duration::ZERO));

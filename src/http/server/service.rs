@@ -14,17 +14,19 @@ use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 
 use super::tracker::{Exchange, Tracker};
+use crate::http::peer::Peer;
 
 /// The routes for one connection.
 #[derive(Debug)]
 pub(super) struct Service {
     routes: TowerToHyperService<Router>,
+    peer: Peer,
     tracker: Arc<Tracker>,
 }
 
 impl Service {
-    pub(super) fn new(router: Router, tracker: Arc<Tracker>) -> Self {
-        Self { routes: TowerToHyperService::new(router), tracker }
+    pub(super) fn new(router: Router, peer: Peer, tracker: Arc<Tracker>) -> Self {
+        Self { routes: TowerToHyperService::new(router), peer, tracker }
     }
 }
 
@@ -40,8 +42,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             return Box::pin(std::future::ready(Err(ErrorKind::ConnectionAborted.into())));
         };
         let tracker = Arc::clone(&self.tracker);
-        let request = request
+        let mut request = request
             .map(|body| Body::new(Arriving { body, tracker, is_waiting: false, has_ended: !has_body }));
+        request.extensions_mut().insert(self.peer);
         let response = hyper::service::Service::call(&self.routes, request);
         Box::pin(async move {
             let Ok(response) = response.await;

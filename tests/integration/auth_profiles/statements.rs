@@ -178,7 +178,7 @@ async fn a_concurrent_change_of_the_same_scope_fails_as_contended_without_waitin
         .unwrap();
     let place = AuthPlace::Instance(kept.instance.clone());
     let put = async || {
-        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
+        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep, None);
         tokio::time::timeout(Duration::from_mins(1), put).await.expect("an answer at once")
     };
     assert!(matches!(put().await, Err(DbError::Contended(_))), "the caller retries");

@@ -1,0 +1,114 @@
+//! The role that each operation of the admin API needs.
+//!
+//! [`OPERATIONS`] is the one table: the gate enforces it, the `OpenAPI` document shows it, and the tests of roles walk it.
+//! A new route needs a row here, or the service does not start.
+
+use std::collections::HashMap;
+
+use axum::http::Method;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{OpenApi, path::Operation as Documented};
+
+use crate::domain::actor::Role::{self, Admin, Viewer};
+
+/// What an operation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Agents and what belongs to them. A caller that is limited to an org reaches only its own, so the statement takes
+    /// [`Actor::org_filter`](crate::domain::actor::Actor::org_filter).
+    Org,
+    /// The whole service. A caller that is limited to an org is rejected.
+    Service,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Operation ID, also the action in the audit log.
+    pub id: &'static str,
+    /// Lowest role that may do it.
+    pub role: Role,
+    /// What it is about.
+    pub reach: Reach,
+}
+
+const fn of_org(id: &'static str, role: Role) -> Operation {
+    Operation { id, role, reach: Reach::Org }
+}
+
+const fn of_service(id: &'static str, role: Role) -> Operation {
+    Operation { id, role, reach: Reach::Service }
+}
+
+/// All operations. Reading needs the role viewer; what stops, starts or repeats fires needs operator; what registers,
+/// deletes or changes who may do what needs admin.
+pub const OPERATIONS: &[Operation] = &[
+    of_org("list_agents", Viewer),
+    of_org("get_agent", Viewer),
+    of_org("put_agent", Admin),
+    of_org("delete_agent", Admin),
+    of_org("list_agent_identities", Viewer),
+    of_org("revoke_agent_identity", Admin),
+    of_org("revoke_agent_task", Admin),
+    of_service("get_service_auth_profiles", Viewer),
+    of_service("put_service_auth_profiles", Admin),
+    of_service("delete_service_auth_profiles", Admin),
+    of_org("get_org_auth_profiles", Viewer),
+    of_org("put_org_auth_profiles", Admin),
+    of_org("delete_org_auth_profiles", Admin),
+    of_org("get_instance_auth_profiles", Viewer),
+    of_org("put_instance_auth_profiles", Admin),
+    of_org("delete_instance_auth_profiles", Admin),
+    of_org("list_admin_tokens", Admin),
+    of_org("create_admin_token", Admin),
+    of_org("revoke_admin_token", Admin),
+    of_org("list_audit_log", Viewer),
+];
+
+/// The operations by method and route.
+#[derive(Debug)]
+pub(super) struct Access(HashMap<(Method, String), &'static Operation>);
+
+impl Access {
+    /// Finds the row of every documented route, and adds its role to the document.
+    ///
+    /// # Panics
+    ///
+    /// If a route has no row.
+    pub(super) fn of(document: &mut OpenApi) -> Self {
+        let mut found = HashMap::new();
+        for (path, item) in &mut document.paths.paths {
+            let documented = [
+                (Method::GET, &mut item.get),
+                (Method::PUT, &mut item.put),
+                (Method::POST, &mut item.post),
+                (Method::PATCH, &mut item.patch),
+                (Method::DELETE, &mut item.delete),
+            ];
+            for (method, operation) in documented {
+                if let Some(documented) = operation {
+                    let id = documented.operation_id.as_deref().unwrap_or_default();
+                    let row = OPERATIONS.iter().find(|row| row.id == id);
+                    let row =
+                        row.unwrap_or_else(|| panic!("{method} {path} ({id}) has no row in `OPERATIONS`"));
+                    describe(documented, row);
+                    found.insert((method, path.clone()), row);
+                }
+            }
+        }
+        Self(found)
+    }
+
+    /// Returns the operation of a method and a route; `None` if there is no such operation.
+    pub(super) fn operation(&self, method: &Method, route: &str) -> Option<&'static Operation> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        self.0.get(&(method.clone(), route.to_owned())).copied()
+    }
+}
+
+/// Adds the role to the document: `OpenAPI` 3.1 lists the needed roles in the security requirement.
+fn describe(documented: &mut Documented, row: &Operation) {
+    documented.security = Some(vec![SecurityRequirement::new("admin_token", [row.role.as_str()])]);
+    let reach = if row.reach == Reach::Service { "service" } else { "org" };
+    documented.extensions.get_or_insert_default().insert("x-reach".to_owned(), reach.into());
+}

@@ -1,0 +1,86 @@
+//! `/api/admin/audit`: reads the audit log.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use chrono::{DateTime, Utc};
+
+use super::AdminState;
+use crate::audit::{AuditFilter, AuditLine};
+use crate::domain::actor::Actor;
+use crate::http::error::responses::{AdminErrors, InvalidInput};
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{QueryParams, refuse};
+
+/// Default number of lines per page.
+const DEFAULT_LIMIT: u32 = 100;
+/// Maximum number of lines per page.
+const MAX_LIMIT: u32 = 1_000;
+
+/// A page of the audit log.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct AuditPage {
+    /// The lines, latest first.
+    lines: Vec<AuditLine>,
+    /// Value of `before` for the next page; `null` on the last page.
+    next: Option<String>,
+}
+
+/// Read the audit log
+///
+/// Returns one page of lines, latest first. A token that is limited to an org gets the lines of this org.
+#[utoipa::path(
+    get,
+    path = "/api/admin/audit",
+    operation_id = "list_audit_log",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(
+        ("actor" = Option<String>, Query, description = "Only calls of this token or command user."),
+        ("action" = Option<String>, Query, description = "Only calls of this operation ID."),
+        ("subject" = Option<String>, Query, description = "Only calls about this, as `name=value`: `instance_id=agent-1`."),
+        ("since" = Option<DateTime<Utc>>, Query, description = "Only calls at this time or later."),
+        ("until" = Option<DateTime<Utc>>, Query, description = "Only calls before this time."),
+        ("limit" = Option<u32>, Query, description = "Maximum number of lines, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
+        ("before" = Option<String>, Query, description = "Resume before this cursor: the `next` of the previous page."),
+    ),
+    responses(
+        (status = OK, description = "A page of lines.", body = AuditPage),
+        InvalidInput,
+        AdminErrors,
+    )
+)]
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    actor: Actor,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AuditPage>, Problem> {
+    let known = ["actor", "action", "subject", "since", "until", "limit", "before"];
+    let query = QueryParams::parse(query.as_deref(), &known)?;
+    let filter = AuditFilter {
+        actor: query.text("actor").map(str::to_owned),
+        action: query.text("action").map(str::to_owned),
+        subject: query.text("subject").map(subject).transpose()?,
+        since: time(&query, "since")?,
+        until: time(&query, "until")?,
+        within: actor.org,
+    };
+    let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let before = query
+        .text("before")
+        .map(|text| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page")))
+        .transpose()?;
+    let page = state.audit.list(&filter, before, limit).await?;
+    Ok(Json(AuditPage { lines: page.items, next: page.next }))
+}
+
+fn subject(text: &str) -> Result<String, ApiError> {
+    crate::audit::subject(text).map_err(|problem| refuse("subject", problem))
+}
+
+fn time(query: &QueryParams, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
+    let wrong = || refuse(name, "must be an RFC 3339 date-time with an offset, such as 2027-01-31T00:00:00Z");
+    query
+        .text(name)
+        .map(|text| DateTime::parse_from_rfc3339(text).map(Into::into).map_err(|_| wrong()))
+        .transpose()
+}
