@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relative};
@@ -18,7 +19,8 @@ use crate::domain::hold::HoldTarget;
 /// Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has returned, no
 /// attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold, and they fire at once.
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+// Settings may precede the subcommand, so arguments do not conflict with it.
+#[command(subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   nas-cron hold --all --reason \"database maintenance\"
@@ -129,7 +131,10 @@ pub(super) fn named(scope: HoldScope, scope_id: &str, job_id: Option<&str>) -> S
 /// Runs the command, and writes its result to `out`.
 pub async fn run(args: HoldArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match (args.command, args.scope) {
-        (Some(HoldCommand::List { json }), _) => list(json, on, out).await,
+        (Some(HoldCommand::List { json }), None) => list(json, on, out).await,
+        (Some(HoldCommand::List { .. }), Some(_)) => {
+            bail!("`nas-cron hold list` lists the holds of all scopes")
+        }
         (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, on, out).await,
         (None, None) => unreachable!("clap requires a scope or a subcommand"),
     }

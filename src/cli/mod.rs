@@ -23,6 +23,7 @@ pub mod keys;
 mod migrate;
 pub mod operator;
 mod operator_command;
+pub mod orgs;
 mod process;
 mod serve;
 
@@ -87,6 +88,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
+    Orgs(Operate<orgs::OrgsArgs>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
@@ -114,6 +116,7 @@ impl Cli {
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
+            Command::Orgs(command) => in_runtime(command.run()),
             Command::Hold(command) => in_runtime(command.run()),
             Command::Release(command) => in_runtime(command.run()),
             Command::AuthProfiles(command) => in_runtime(command.run()),

@@ -4,6 +4,7 @@
 mod admin_client;
 mod holds;
 mod jobs;
+mod orgs;
 mod server_args;
 
 use std::process::ExitCode;
@@ -13,9 +14,9 @@ use chrono::{DateTime, Utc};
 pub use self::admin_client::AdminClient;
 pub(super) use self::server_args::ServerArgs;
 use super::audited::recorded;
-use super::directory_error;
 use crate::audit::Act;
 use crate::db::{Db, directory};
+use crate::directory::DirectoryError;
 use crate::operations::{OperationError, Operations};
 
 /// The service that a command works on.
@@ -65,12 +66,11 @@ impl Operator {
     }
 }
 
-/// Adds the next step to an error.
+/// Returns the error as the admin API describes it.
 fn explained(error: OperationError) -> anyhow::Error {
     match error {
-        OperationError::Directory(error) => directory_error::explained(error),
         // The database error itself: the command line explains it.
-        OperationError::Db(error) => error.into(),
+        OperationError::Db(error) | OperationError::Directory(DirectoryError::Db(error)) => error.into(),
         other => anyhow::anyhow!("{other}"),
     }
 }

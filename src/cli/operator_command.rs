@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use super::audited::{Audited, recorded};
 use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys};
+use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
@@ -165,6 +165,13 @@ impl Operate<jobs::JobsArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
         on.recorded(self.args.act(), jobs::run(self.args, &on, &mut output::stdout())).await
+    }
+}
+
+impl Operate<orgs::OrgsArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), orgs::run(self.args, &on, &mut output::stdout())).await
     }
 }
 

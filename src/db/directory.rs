@@ -6,7 +6,7 @@ use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use super::execute::Transaction;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
-use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
+use crate::domain::registration::{Deleted, Agent, AgentFilter, Registration, Verdict};
 
 /// Registers a batch in one statement. A refused instance does not affect the others.
 /// Returns a verdict for each instance, in the order of the batch.
@@ -261,19 +261,27 @@ pub async fn set_callback(
 /// one-shots that were not delivered; `None` for an unknown instance. With `within`, every instance of another org is
 /// unknown.
 pub async fn delete(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -> DbResult<Option<i64>> {
-    Ok(sqlx::query_scalar!(
+    let deleted = delete_all(db, &[instance_id.to_string()], within).await?;
+    Ok((deleted.instances > 0).then_some(deleted.undelivered))
+}
+
+/// Deletes instances with their one-shots; their history stays. With `within`, those of another org are left alone.
+pub async fn delete_all(db: &Db, instance_ids: &[String], within: Option<&OrgId>) -> DbResult<Deleted> {
+    Ok(sqlx::query_as!(
+        Deleted,
         r#"
-        WITH agent AS MATERIALIZED (
+        WITH agents AS MATERIALIZED (
             SELECT instance_id FROM instances
-            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2 /* within */)
+            WHERE instance_id = ANY ($1) AND ($2::text IS NULL OR org_id = $2 /* within */)
+            ORDER BY instance_id
             FOR UPDATE
         ), locked AS MATERIALIZED (
             -- In the order of other statements, so that there is no deadlock.
-            SELECT FROM agent JOIN one_shots o USING (instance_id)
+            SELECT o.state FROM agents JOIN one_shots o USING (instance_id)
             ORDER BY o.instance_id, o.job_id
             FOR UPDATE OF o
         ), gone AS (
-            DELETE FROM instances i USING agent a
+            DELETE FROM instances i USING agents a
             WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM locked) >= 0
             RETURNING i.instance_id
         ), unwanted AS (
@@ -282,14 +290,14 @@ pub async fn delete(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -
                 next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM gone g WHERE u.instance_id = g.instance_id AND u.state <> 'unwanted'
         )
-        SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')
-               AS "one_shots!"
-        FROM gone g
+        SELECT (SELECT count(*) FROM gone) AS "instances!", count(*) AS "one_shots!",
+               count(*) FILTER (WHERE state <> 'delivered') AS "undelivered!"
+        FROM locked
         "#,
-        instance_id.as_str(),
+        instance_ids,
         within.map(OrgId::as_str),
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await?)
 }
 

@@ -27,6 +27,7 @@ pub mod logins;
 pub mod lookups;
 pub mod migrate;
 pub mod oneshots;
+pub mod orgs;
 pub mod outages;
 pub mod outcomes;
 mod pool;

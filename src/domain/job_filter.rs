@@ -27,7 +27,7 @@ impl Span {
 pub struct JobFilter {
     /// Jobs of this instance.
     pub instance_id: Option<InstanceId>,
-    /// This job; with `instance_id` only.
+    /// The job with this id, of each instance.
     pub job_id: Option<JobId>,
     /// Jobs of this org.
     pub org_id: Option<OrgId>,
@@ -49,9 +49,10 @@ pub struct JobFilter {
 
 impl JobFilter {
     /// Names of the conditions in a query.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 12] = [
         "org_id",
         "instance_id",
+        "job_id",
         "state",
         "parked",
         "overdue",
@@ -78,6 +79,7 @@ impl JobFilter {
         match name {
             "org_id" => self.org_id = Some(OrgId::new(text)?),
             "instance_id" => self.instance_id = Some(InstanceId::new(text)?),
+            "job_id" => self.job_id = Some(JobId::new(text)?),
             "state" => self.states = states(text)?,
             "parked" => self.parked = flag("parked", text)?,
             "overdue" => self.overdue = flag("overdue", text)?,
@@ -103,6 +105,7 @@ impl JobFilter {
         let values = [
             self.org_id.as_ref().map(ToString::to_string),
             self.instance_id.as_ref().map(ToString::to_string),
+            self.job_id.as_ref().map(ToString::to_string),
             (!states.is_empty()).then(|| states.join(",")),
             self.parked.then(|| "true".to_owned()),
             self.overdue.then(|| "true".to_owned()),
@@ -161,6 +164,7 @@ mod tests {
         let texts = [
             "acme",
             "a/b",
+            "job 1",
             "dead,stuck",
             "true",
             "true",

@@ -86,6 +86,17 @@ pub struct Agent {
     pub updated_at: DateTime<Utc>,
 }
 
+/// Numbers of rows that a deletion of instances has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Instances.
+    pub instances: i64,
+    /// Their one-shots.
+    pub one_shots: i64,
+    /// Those of them that were not delivered.
+    pub undelivered: i64,
+}
+
 /// Selection of instances for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {

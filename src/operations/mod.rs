@@ -7,6 +7,7 @@
 mod cursor;
 pub mod holds;
 pub mod jobs;
+pub mod orgs;
 
 use nas_cron_protocol::{InvalidField, OrgId};
 

@@ -3,6 +3,7 @@
 //! `cargo test --test integration fires::` runs one group. Shared fixtures are in `crates/nas-cron-testing`;
 //! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
 
+mod admin_operations;
 mod agent_api;
 mod agent_identity;
 mod agent_tools;
@@ -42,6 +43,7 @@ mod provisions;
 mod qstash;
 mod qstash_direct;
 mod readers;
+mod redrives;
 mod relay;
 mod replicas;
 mod scheduler_contract;

@@ -13,9 +13,7 @@ use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId};
 use super::list::parse_error;
 use crate::audit::Act;
 use crate::cli::operator::Operator;
-use crate::domain::job::JobKey;
 use crate::domain::job_filter::JobFilter;
-use crate::operations::jobs::{Redrive, RedriveOf};
 
 /// Redrive dead letters: they are due now, with a fresh retry budget.
 ///
@@ -59,6 +57,19 @@ pub(super) struct RedriveArgs {
 }
 
 impl RedriveArgs {
+    /// Returns the selected one-shots. A job that is named may also be stuck.
+    fn filter(&self) -> JobFilter {
+        let stuck = (self.include_stuck || self.job_id.is_some()).then_some(OneShotState::Stuck);
+        JobFilter {
+            instance_id: self.instance_id.clone(),
+            job_id: self.job_id.clone(),
+            org_id: self.org.clone(),
+            states: std::iter::once(OneShotState::Dead).chain(stuck).collect(),
+            error: self.error.clone(),
+            ..JobFilter::default()
+        }
+    }
+
     /// Returns the line in the audit log; `None` for a dry run.
     pub(super) fn act(&self) -> Option<Act> {
         let act = Act::new("redrive_jobs");
@@ -76,9 +87,9 @@ impl RedriveArgs {
 
 /// Redrives batch after batch, shows the progress, and prints the number of one-shots.
 pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
-    let wanted = wanted(&args);
+    let filter = args.filter();
     if args.dry_run {
-        let report = on.redrive(&wanted, true, None).await?;
+        let report = on.redrivable(&filter).await?;
         if args.json {
             return terminal::json(out, &report);
         }
@@ -89,7 +100,7 @@ pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -
     }
     let report = match (&args.instance_id, &args.job_id) {
         (Some(agent), Some(job)) => on.redrive_job(agent, job).await?,
-        _ => redrive(on, &wanted, args.json).await?,
+        _ => redrive(on, &filter, args.per_second, args.json).await?,
     };
     if args.json {
         return terminal::json(out, &report);
@@ -104,33 +115,18 @@ pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -
     Ok(())
 }
 
-fn wanted(args: &RedriveArgs) -> Redrive {
-    let of = match (&args.instance_id, &args.job_id) {
-        (Some(agent), Some(job)) => {
-            RedriveOf::Jobs(vec![JobKey { instance_id: agent.to_string(), job_id: job.to_string() }])
-        }
-        _ => {
-            let stuck = args.include_stuck.then_some(OneShotState::Stuck);
-            let filter = JobFilter {
-                instance_id: args.instance_id.clone(),
-                org_id: args.org.clone(),
-                states: std::iter::once(OneShotState::Dead).chain(stuck).collect(),
-                error: args.error.clone(),
-                ..JobFilter::default()
-            };
-            RedriveOf::Matching(Box::new(filter))
-        }
-    };
-    Redrive { of, per_second: args.per_second }
-}
-
 /// Redrives batch after batch.
-async fn redrive(on: &Operator, wanted: &Redrive, json: bool) -> anyhow::Result<RedriveReport> {
-    let expected = on.redrive(wanted, true, None).await?.redrivable.unwrap_or_default();
+async fn redrive(
+    on: &Operator,
+    filter: &JobFilter,
+    per_second: u32,
+    json: bool,
+) -> anyhow::Result<RedriveReport> {
+    let expected = on.redrivable(filter).await?.redrivable.unwrap_or_default();
     let bar = bar(json, expected)?;
     let mut all = RedriveReport::default();
     loop {
-        let batch = on.redrive(wanted, false, all.next.as_deref()).await.with_context(|| {
+        let batch = on.redrive(filter, per_second, all.next.as_deref()).await.with_context(|| {
             let done = counted(all.redriven, "one-shot");
             format!("interrupted after {done}; run the command again for the rest")
         })?;

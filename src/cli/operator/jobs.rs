@@ -94,30 +94,29 @@ impl Operator {
         }
     }
 
-    /// Redrives a batch, or counts all of it.
+    /// Counts what a redrive would change.
+    pub(in crate::cli) async fn redrivable(&self, filter: &JobFilter) -> anyhow::Result<RedriveReport> {
+        match self {
+            Self::Database(_, on) => on.redrivable(filter).await.map_err(explained),
+            Self::Server(client) => client.get(&["jobs", "redrivable"], &filter.pairs()).await,
+        }
+    }
+
+    /// Redrives a batch of what a filter selects, after the cursor `after`.
     pub(in crate::cli) async fn redrive(
         &self,
-        wanted: &Redrive,
-        dry_run: bool,
+        filter: &JobFilter,
+        per_second: u32,
         after: Option<&str>,
     ) -> anyhow::Result<RedriveReport> {
-        let client = match self {
-            Self::Database(_, on) if dry_run => return on.redrivable(wanted).await.map_err(explained),
-            Self::Database(_, on) => return on.redrive(wanted, after).await.map_err(explained),
-            Self::Server(client) => client,
-        };
-        match &wanted.of {
-            RedriveOf::Jobs(keys) => {
-                let body = json!({ "jobs": keys, "per_second": wanted.per_second, "dry_run": dry_run });
-                client.send(Method::POST, &["jobs", "redrive-selected"], &[], Some(&body)).await
+        match self {
+            Self::Database(_, on) => {
+                let wanted = Redrive { of: RedriveOf::Matching(Box::new(filter.clone())), per_second };
+                on.redrive(&wanted, after).await.map_err(explained)
             }
-            RedriveOf::Matching(filter) => {
+            Self::Server(client) => {
                 let mut query = filter.pairs();
-                if query.is_empty() {
-                    query.push(("all", "true".to_owned()));
-                }
-                query.push(("per_second", wanted.per_second.to_string()));
-                query.push(("dry_run", dry_run.to_string()));
+                query.push(("per_second", per_second.to_string()));
                 query.extend(after.map(|after| ("after", after.to_owned())));
                 client.send(Method::POST, &["jobs", "redrive"], &query, NONE).await
             }

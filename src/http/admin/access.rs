@@ -9,7 +9,7 @@ use axum::http::Method;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, path::Operation as Documented};
 
-use crate::domain::actor::Role::{self, Admin, Viewer};
+use crate::domain::actor::Role::{self, Admin, Operator, Viewer};
 
 /// What an operation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,28 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("create_admin_token", Admin),
     of_org("revoke_admin_token", Admin),
     of_org("list_audit_log", Viewer),
+    of_org("list_jobs", Viewer),
+    of_org("get_job", Viewer),
+    of_org("explain_job", Viewer),
+    of_org("list_job_attempts", Viewer),
+    of_org("cancel_job", Operator),
+    of_org("fire_job", Operator),
+    of_org("count_redrivable_jobs", Viewer),
+    of_org("redrive_job", Operator),
+    of_org("redrive_jobs", Operator),
+    of_org("redrive_selected_jobs", Operator),
+    of_org("list_orgs", Viewer),
+    of_org("get_org", Viewer),
+    of_org("delete_everything", Admin),
+    of_org("list_holds", Viewer),
+    of_service("hold_service", Operator),
+    of_service("release_service", Operator),
+    of_org("hold_org", Operator),
+    of_org("release_org", Operator),
+    of_org("hold_instance", Operator),
+    of_org("release_instance", Operator),
+    of_org("hold_job", Operator),
+    of_org("release_job", Operator),
 ];
 
 /// The operations by method and route.

@@ -16,7 +16,10 @@ mod auth_profiles;
 mod config_tokens;
 mod failed_calls;
 mod gate;
+mod holds;
 mod identities;
+mod jobs;
+mod orgs;
 mod tokens;
 
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::operations::{OperationError, Operations};
 
 /// State of the admin API.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub struct AdminState {
     pub config_tokens: Arc<ConfigTokens>,
     /// The audit log.
     pub audit: AuditLog,
+    /// The operations on jobs and holds.
+    pub operations: Operations,
 }
 
 /// Returns the documented routes of `/api/admin`, which require an admin token.
@@ -74,7 +80,10 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(identities::revoke_task))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
-        .routes(routes!(audit::list));
+        .routes(routes!(audit::list))
+        .merge(jobs::routes())
+        .merge(holds::routes())
+        .merge(orgs::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
         config: Arc::clone(&state.config_tokens),
@@ -97,6 +106,19 @@ impl From<DirectoryError> for ApiError {
                 Self::Conflict(format!("{error}; remove that agent or change its session first").into())
             }
             DirectoryError::Db(error) => Self::Store(error.into()),
+        }
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Unknown(problem) => Self::NotFound(problem.into()),
+            OperationError::Conflict(problem) => Self::Conflict(problem.into()),
+            OperationError::Denied(denied) => denied.into(),
+            OperationError::Field(invalid) => invalid.into(),
+            OperationError::Directory(error) => error.into(),
+            OperationError::Db(error) => Self::Store(error.into()),
         }
     }
 }

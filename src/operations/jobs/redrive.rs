@@ -119,19 +119,15 @@ impl Operations {
         Ok(RedriveReport { redriven, last_starts_at, ..RedriveReport::default() })
     }
 
-    /// Counts the one-shots that a redrive would change, up to a limit.
-    pub async fn redrivable(&self, wanted: &Redrive) -> OperationResult<RedriveReport> {
-        let (count, more) = match &wanted.of {
-            RedriveOf::Jobs(keys) => {
-                let found = jobs::by_keys(&self.db, keys).await?;
-                let ended = |state| matches!(state, OneShotState::Dead | OneShotState::Stuck);
-                let visible = found.iter().filter(|job| self.sees(&job.org_id) && ended(job.state));
-                (i64::try_from(visible.count()).unwrap_or(i64::MAX), false)
-            }
-            RedriveOf::Matching(filter) => self.count_matching(filter).await?,
-        };
-        let report = RedriveReport { dry_run: true, redrivable: Some(count), ..RedriveReport::default() };
-        Ok(RedriveReport { more: Some(more), ..report })
+    /// Counts the one-shots that a redrive of what `filter` selects would change, up to a limit.
+    pub async fn redrivable(&self, filter: &JobFilter) -> OperationResult<RedriveReport> {
+        let (count, more) = self.count_matching(filter).await?;
+        Ok(RedriveReport {
+            dry_run: true,
+            redrivable: Some(count),
+            more: Some(more),
+            ..RedriveReport::default()
+        })
     }
 
     async fn count_matching(&self, filter: &JobFilter) -> OperationResult<(i64, bool)> {

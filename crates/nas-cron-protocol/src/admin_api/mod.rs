@@ -4,9 +4,11 @@
 
 mod holds;
 mod jobs;
+mod orgs;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
     Attempt, AttemptPage, CancelledJob, FiredJob, Job, JobDetails, JobPage, RedriveReport, ShownJob, Why,
     WhyCode,
 };
+pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};

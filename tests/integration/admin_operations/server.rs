@@ -1,0 +1,123 @@
+//! Commands on the database and through `--server` show the same.
+
+use nas_cron_testing::service::{ADMIN_TOKEN, Settings};
+use serde_json::json;
+
+use super::fixture::Admin;
+
+/// The settings of a command that knows only the server.
+fn remote(admin: &Admin) -> Settings {
+    admin.world.settings.clone().without("NAS_CRON_DATABASE_URL").with("NAS_CRON_ADMIN_TOKEN", ADMIN_TOKEN)
+}
+
+/// Runs a command on the database and through the server, and compares status and output.
+async fn both(admin: &Admin, group: &str, arguments: &[&str]) -> String {
+    let (status, out, error) = admin.world.settings.run(&[&[group], arguments].concat()).await;
+    let server = [&[group, "--server", &admin.world.service.url], arguments].concat();
+    let (remote_status, remote_out, remote_error) = remote(admin).run(&server).await;
+    assert_eq!(remote_out, out, "{group} {arguments:?}: {error} {remote_error}");
+    assert_eq!(remote_status.code(), status.code(), "{group} {arguments:?}: {error} {remote_error}");
+    if !status.success() {
+        assert_eq!(remote_error, error);
+    }
+    out
+}
+
+#[tokio::test]
+async fn reading_commands_print_the_same_bytes() {
+    let admin = Admin::new().await;
+    // Times far from now, so that relative ones are the same in both.
+    let old = [("created_at", "'2020-01-01'"), ("updated_at", "'2020-01-01'")];
+    admin.store("inst-1", "a/b ü", "armed", &old).await;
+    admin.store("inst-1", "dead", "dead", &[&old[..], &[("last_error", "'busy'")]].concat()).await;
+    admin.store("other", "c", "armed", &old).await;
+    admin.world.sql("INSERT INTO holds VALUES ('org', 'org-2', 'why', '2020-01-01')").await;
+    admin.world.sql("INSERT INTO job_holds VALUES ('inst-1', 'dead', NULL, '2020-01-01')").await;
+    for arguments in [
+        &["list"][..],
+        &["list", "--json"],
+        &["list", "--limit", "1"],
+        &["list", "--state", "dead", "--error", "BUSY", "--json"],
+        &["list", "--org", "org-2"],
+        &["list", "--next-attempt-from", "2030-01-01T00:00:00Z"],
+        &["list", "--after", "x"],
+        &["show", "inst-1", "dead"],
+        &["show", "inst-1", "a/b ü", "--json"],
+        &["show", "other", "c", "--attempts", "0"],
+        &["show", "inst-1", "none"],
+        &["redrive", "--all", "--dry-run", "--json"],
+        &["redrive", "inst-1", "c"],
+        &["cancel", "inst-1", "none"],
+    ] {
+        both(&admin, "jobs", arguments).await;
+    }
+    for arguments in [&["list"][..], &["list", "--json"], &["--org", "none"], &["--instance", "none"]] {
+        both(&admin, "hold", arguments).await;
+    }
+}
+
+#[tokio::test]
+async fn changing_commands_work_through_the_server() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "dead", "dead", &[]).await;
+    let (_, schedule) = admin.world.arm("job", 3_600_000).await;
+    let settings = remote(&admin);
+    let url = admin.world.service.url.clone();
+    let run = async |group: &str, arguments: &[&str]| {
+        let (status, out, error) = settings.run(&[&[group, "--server", &url], arguments].concat()).await;
+        assert!(status.success(), "{group} {arguments:?}: {out}{error}");
+        out
+    };
+    let hold = run("hold", &["--instance", "inst-1", "--job", "dead", "--reason", "x"]).await;
+    assert_eq!(
+        hold,
+        "Job dead of agent inst-1 is on hold: 1 agent with 0 one-shots. None fires until `nas-cron release`.\n"
+    );
+    let released = run("release", &["--instance", "inst-1", "--job", "dead"]).await;
+    assert_eq!(released, "Job dead of agent inst-1 is released: 0 one-shots no longer parked.\n");
+    let redriven = run("jobs", &["redrive", "--org", "org-1", "--json"]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&redriven).unwrap()["redriven"], 1);
+    let fired = run("jobs", &["fire", "inst-1", "job", "--json"]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&fired).unwrap()["schedule_id"], schedule.as_str());
+    admin.world.agents.wait_for("job", 1).await;
+    let cancelled = run("jobs", &["cancel", "inst-1", "dead"]).await;
+    assert!(cancelled.starts_with("Job dead of agent inst-1 is cancelled"), "{cancelled}");
+    // The server has written their lines in the audit log.
+    let log = admin.ok("GET", "/api/admin/audit", None).await;
+    let mut actions: Vec<_> =
+        log["lines"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
+    actions.reverse();
+    assert_eq!(actions, ["hold_job", "release_job", "redrive_jobs", "fire_job", "cancel_job"]);
+}
+
+#[tokio::test]
+async fn token_comes_from_the_environment_or_a_file_and_errors_name_the_fix() {
+    let admin = Admin::new().await;
+    let url = admin.world.service.url.as_str();
+    let fails = async |settings: &Settings, arguments: &[&str]| {
+        let (status, out, error) = settings.run(arguments).await;
+        assert!(!status.success(), "{arguments:?}: {out}");
+        error
+    };
+    let settings = remote(&admin);
+    let none = settings.clone().without("NAS_CRON_ADMIN_TOKEN");
+    let error = fails(&none, &["jobs", "--server", url, "list"]).await;
+    assert!(error.contains("set NAS_CRON_ADMIN_TOKEN, or use --admin-token-file"), "{error}");
+    let wrong = settings.clone().with("NAS_CRON_ADMIN_TOKEN", "wrong");
+    let error = fails(&wrong, &["jobs", "--server", url, "list"]).await;
+    assert!(error.contains("the server returned 401 invalid_token"), "{error}");
+    let error = fails(&settings, &["jobs", "--server", url, "import", "x.jsonl"]).await;
+    assert!(error.contains("works on the database only"), "{error}");
+    let error = fails(&settings, &["jobs", "--server", "http://127.0.0.1:9", "cancel", "a", "b"]).await;
+    assert!(error.contains("the request to http://127.0.0.1:9/ failed: Connection refused"), "{error}");
+    let error = fails(&settings, &["jobs", "--server", url, "show", "..", "b"]).await;
+    assert!(error.contains("`..` cannot be a part of a URL"), "{error}");
+    let file = std::env::temp_dir().join(format!("nas-cron-token-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, format!("{ADMIN_TOKEN}\n")).unwrap();
+    let path = file.display().to_string();
+    let (status, out, error) =
+        none.run(&["jobs", "--server", url, "--admin-token-file", &path, "list", "--json"]).await;
+    std::fs::remove_file(&file).unwrap();
+    assert!(status.success(), "{error}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), json!({"jobs": [], "next": null}));
+}
