@@ -103,6 +103,8 @@ impl App {
         let own_portal = own_portal(config, &db, &keys).await?;
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
+        let admin_listener =
+            config.http.admin_listen.map(|address| bind(address, "admin_listen")).transpose()?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
         // All checks that can fail come before the first claim, so that a failed start leaves no leases behind.
         let others = factory::configured(&config.backends, Some(&keys), &clock).await?;
@@ -121,7 +123,7 @@ impl App {
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start(&hearts);
-        let routes = router::router(Parts {
+        let parts = Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
                 one_shots: OneShots::new(db.clone(), arm_rules(config), config.history_retention),
@@ -144,7 +146,14 @@ impl App {
                 schema: Arc::new(Mutex::new(Schema::current())),
             }),
             requests_at_once: descriptors.requests_at_once(),
-        });
+        };
+        let (routes, admin) = match admin_listener {
+            None => (router::router(parts), None),
+            Some(listener) => {
+                let (routes, admin) = router::separate(parts, descriptors.admin_requests_at_once());
+                (routes, Some((listener, admin)))
+            }
+        };
         Ok(Self {
             pools: [db, fires],
             hearts,
@@ -154,6 +163,7 @@ impl App {
             shutdown,
             serving: Serving {
                 public: (public, routes.merge(beside)),
+                admin,
                 operators: (operators, metrics::router(metrics_handle)),
                 descriptors,
                 idle_timeout: config.http.idle_timeout,
@@ -199,7 +209,9 @@ impl App {
             })
         };
         let (listen, metrics_listen) = (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
-        info!(%listen, %metrics_listen, "service started");
+        let admin_listen = serving.admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
+        let admin_listen = admin_listen.as_ref().map(tracing::field::display);
+        info!(%listen, %metrics_listen, admin_listen, "service started");
         serving.run(&shutdown).await;
         let stopping = Instant::now();
         let _ = drained.await;

@@ -90,6 +90,8 @@ pub(super) fn scheduler_rules(config: &Config) -> SchedulerRules {
         maintenance: MaintenanceRules {
             give_up_after: config.retry.give_up_after,
             history_retention: config.history_retention,
+            error_text_retention: config.error_text_retention,
+            audit_retention: config.audit_retention,
         },
     }
 }

@@ -1,8 +1,9 @@
-//! The public listener, the metrics listener, and their limits.
+//! The listeners and their limits.
 
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::OptionFuture;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -16,21 +17,25 @@ use crate::shutdown::Shutdown;
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) public: (TcpListener, Router),
+    /// The admin API, if it has a listener of its own.
+    pub(super) admin: Option<(TcpListener, Router)>,
     pub(super) operators: (TcpListener, Router),
     pub(super) descriptors: Descriptors,
     pub(super) idle_timeout: Duration,
 }
 
 impl Serving {
-    /// Serves both listeners until the shutdown closes them and their requests in flight have finished.
+    /// Serves all listeners until the shutdown closes them and their requests in flight have finished.
     pub(super) async fn run(self, shutdown: &Shutdown) {
-        let Self { public, operators, descriptors, idle_timeout } = self;
+        let Self { public, admin, operators, descriptors, idle_timeout } = self;
         let times = Times::with_idle(idle_timeout);
         let listen = |(listener, router): (TcpListener, Router), name, connections| {
             serve(listener, router, name, Bounds { connections, times }, shutdown.until_stopping())
         };
+        let admin = admin.map(|admin| listen(admin, Listener::Admin, descriptors.admin_connections));
         tokio::join!(
             listen(public, Listener::Public, descriptors.public_connections),
+            OptionFuture::from(admin),
             listen(operators, Listener::Metrics, descriptors.metrics_connections),
         );
     }
@@ -44,6 +49,7 @@ pub(super) fn descriptors(config: &Config) -> Descriptors {
         nas_cron_base::descriptors::raise(),
         in_flight_max,
         config.database.max_connections,
+        config.http.admin_listen.is_some(),
     );
     if !shares.fit(in_flight_max) {
         warn!(

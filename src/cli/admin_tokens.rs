@@ -232,8 +232,14 @@ mod tests {
             ..token.clone()
         };
         let gone = AdminToken { name: "gone".to_owned(), expires_at: Some(now), ..token.clone() };
-        insta::assert_snapshot!(tokens_table(&[desk, gone, old, token], now), @"");
-        insta::assert_snapshot!(tokens_table(&[], now), @"");
+        insta::assert_snapshot!(tokens_table(&[desk, gone, old, token], now), @"
+        NAME         ROLE      ORG   STATE            LAST USED  CREATED  CREATED BY
+        acme-desk    operator  acme  expires in 90 d  -          3 d ago  cli:root@cron-1
+        gone         admin     -     expired now      4 min ago  3 d ago  cli:root@cron-1
+        old          admin     -     revoked 2 h ago  4 min ago  3 d ago  cli:root@cron-1
+        portal-2027  admin     -     valid            4 min ago  3 d ago  cli:root@cron-1
+        ");
+        insta::assert_snapshot!(tokens_table(&[], now), @"No admin tokens. `nas-cron admin-tokens create` creates one.");
     }
 
     #[test]

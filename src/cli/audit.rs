@@ -139,7 +139,11 @@ mod tests {
             detail: Some("name: is\u{1b} missing".to_owned()),
             ..line.clone()
         };
-        insta::assert_snapshot!(lines_table(&[line, refused]), @"");
-        insta::assert_snapshot!(lines_table(&[]), @"");
+        insta::assert_snapshot!(lines_table(&[line, refused]), @"
+        TIME                  ACTOR        ORIGIN     ACTION     SUBJECT              OUTCOME  DETAIL
+        2027-01-15T08:00:00Z  portal-2027  192.0.2.1  put_agent  instance_id=agent-1  done     -
+        2027-01-15T08:00:00Z  portal-2027  192.0.2.1  put_agent  -                    refused  name: is  missing
+        ");
+        insta::assert_snapshot!(lines_table(&[]), @"No lines.");
     }
 }

@@ -182,6 +182,8 @@ mod tests {
           auth-profiles  Show and set the known auth profiles and the default profiles
           keys           List, rotate, import and export the keys that sign fire tokens
           backend        Show or switch the scheduler backend
+          admin-tokens   Create, list and revoke the bearer tokens of the admin API
+          audit          Read the audit log: who changed what, from where, with which outcome
           bench          Measure the lateness and throughput of a running service
           cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
           mcp            Serve one-shots as MCP tools for a model, on stdin and stdout

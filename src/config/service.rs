@@ -9,11 +9,11 @@ use super::layers::{Settings, Sources};
 use super::parse::KEY_ENCRYPTION_KEY_FIX;
 use super::problem::{ConfigError, Problem, Wrong};
 use super::reader::Reader;
-use super::sections::administration::ADMIN_TOKEN_SHA256;
+use super::sections::administration::{ADMIN_TOKEN_SHA256, AUDIT_RETENTION};
 use super::sections::backends::{self, Backends};
 use super::sections::database::{self, Database};
 use super::sections::fires::{self, Fire};
-use super::sections::history::HISTORY_RETENTION;
+use super::sections::history::{ERROR_TEXT_RETENTION, HISTORY_RETENTION};
 use super::sections::identity::{self, Identity};
 use super::sections::keys::{self, Keys};
 use super::sections::leases::{self, Lease};
@@ -38,8 +38,10 @@ pub struct Config {
     pub keys: Keys,
     /// Agent identities.
     pub identity: Identity,
-    /// SHA-256 of each admin token; empty disables the admin API.
+    /// SHA-256 of each admin token that is not in the database.
     pub admin_token_sha256: Vec<[u8; 32]>,
+    /// Retention of the audit log.
+    pub audit_retention: Duration,
     /// Delivery attempts.
     pub fire: Fire,
     /// Retries.
@@ -54,6 +56,8 @@ pub struct Config {
     pub lease: Lease,
     /// Retention of the delivery history.
     pub history_retention: Duration,
+    /// Time for which texts of agents' errors are kept.
+    pub error_text_retention: Duration,
     /// Graceful shutdown.
     pub stop: Stop,
     /// Logging.
@@ -128,6 +132,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         keys: keys::read(reader),
         identity: identity::read(reader),
         admin_token_sha256: reader.list(&ADMIN_TOKEN_SHA256),
+        audit_retention: reader.value(&AUDIT_RETENTION),
         fire: fires::read(reader),
         retry: retries::read_retry(reader),
         second_fire: retries::read_second_fire(reader),
@@ -135,6 +140,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         backends: backends::read(reader),
         lease: leases::read(reader),
         history_retention: reader.value(&HISTORY_RETENTION),
+        error_text_retention: reader.value(&ERROR_TEXT_RETENTION),
         stop: stopping::read(reader),
         log: logs::read(reader),
     }

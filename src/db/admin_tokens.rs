@@ -6,7 +6,7 @@ use nas_cron_protocol::OrgId;
 
 use super::{Db, DbResult};
 use crate::domain::actor::Role;
-use crate::domain::admin_token::{AdminToken, NewToken, TokenRights};
+use crate::domain::admin_token::{AdminToken, NewToken, TokenRights, ValidTokens};
 
 /// Maximum age of the stored time of a token's last call, in seconds.
 const TOUCH_SECONDS: f64 = 60.0;
@@ -46,6 +46,29 @@ pub async fn any(db: &Db) -> DbResult<bool> {
             SELECT FROM admin_tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
         ) AS "any!"
         "#
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// Maximum number of names in [`ValidTokens`].
+const NAMED: i64 = 5;
+
+/// Counts the valid tokens, and names those that end within `soon`.
+pub async fn valid(db: &Db, soon: Duration) -> DbResult<ValidTokens> {
+    Ok(sqlx::query_as!(
+        ValidTokens,
+        r#"
+        WITH valid AS MATERIALIZED (
+            SELECT name, expires_at FROM admin_tokens
+            WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+        )
+        SELECT (SELECT count(*) FROM valid) AS "count!",
+               ARRAY(SELECT name FROM valid WHERE expires_at < now() + make_interval(secs => $1 /* soon */)
+                     ORDER BY expires_at LIMIT $2) AS "end_soon!"
+        "#,
+        soon.as_secs_f64(),
+        NAMED,
     )
     .fetch_one(db)
     .await?)

@@ -59,22 +59,40 @@ pub async fn maintain_history(db: &Db, retention: Duration) -> DbResult<i32> {
     .await?)
 }
 
+/// Erases texts of agents' errors from the history, of attempts that started before `retention`: in the next `pages` pages
+/// of a partition, which are read in their order on disk. Returns false if nothing is left to read now. Only one replica
+/// does it at a time.
+pub async fn erase_error_texts(db: &Db, retention: Duration, pages: i32) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT erase_error_texts(make_interval(secs => $1), $2) AS "more!""#,
+        retention.as_secs_f64(),
+        pages,
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// The job after which [`prune_ended`] continues.
 pub type PruneCursor = (String, String);
 
-/// Deletes one-shots that ended before `retention`. Examines `limit` rows in the order of the primary key after `after`, so
+/// Deletes one-shots that ended before `retention`, and erases texts of errors of attempts that started before
+/// `error_texts`. Examines `limit` rows in the order of the primary key after `after`, so
 /// that no index has to be kept for it. Returns the cursor of the next call, `None` at the end of the table, and the number
 /// of deleted rows.
 pub async fn prune_ended(
     db: &Db,
     retention: Duration,
+    error_texts: Duration,
     after: Option<&PruneCursor>,
     limit: i64,
 ) -> DbResult<(Option<PruneCursor>, i64)> {
     let row = sqlx::query!(
         r#"
         WITH examined AS MATERIALIZED (
-            SELECT instance_id, job_id, state, updated_at FROM one_shots
+            SELECT instance_id, job_id, state, updated_at,
+                   last_error IS NOT NULL
+                       AND COALESCE(last_started_at, created_at) < now() - make_interval(secs => $5 /* error texts */) AS has_text
+            FROM one_shots
             WHERE (instance_id, job_id) > ($2 /* after instance */, $3 /* after job */)
             ORDER BY instance_id, job_id
             LIMIT $4 /* limit */
@@ -88,6 +106,14 @@ pub async fn prune_ended(
             DELETE FROM one_shots o USING ended e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING o.instance_id, o.job_id
+        ), outdated AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id FROM one_shots o JOIN examined e USING (instance_id, job_id)
+            WHERE e.has_text AND o.updated_at = e.updated_at
+              AND NOT EXISTS (SELECT FROM ended d WHERE d.instance_id = o.instance_id AND d.job_id = o.job_id)
+            FOR NO KEY UPDATE OF o SKIP LOCKED
+        ), erased AS (
+            UPDATE one_shots o SET last_error = NULL FROM outdated d
+            WHERE o.instance_id = d.instance_id AND o.job_id = d.job_id
         ), idle AS (
             UPDATE job_auth j SET idle_since = now() FROM pruned p
             WHERE j.instance_id = p.instance_id AND j.job_id = p.job_id
@@ -101,6 +127,7 @@ pub async fn prune_ended(
         after.map_or("", |after| after.0.as_str()),
         after.map_or("", |after| after.1.as_str()),
         limit,
+        error_texts.as_secs_f64(),
     )
     .fetch_one(db)
     .await?;

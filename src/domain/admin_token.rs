@@ -87,6 +87,15 @@ pub struct TokenRights {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+/// The tokens that are valid now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValidTokens {
+    /// Their number.
+    pub count: i64,
+    /// Names of those that end soon, the next first; a few of them.
+    pub end_soon: Vec<String>,
+}
+
 /// A stored token, without its hash.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct AdminToken {

@@ -72,10 +72,24 @@ impl std::fmt::Debug for Parts {
 )]
 struct Document;
 
-/// Returns the public router, including the document at `/openapi.json`.
+/// Returns the router of all routes, including the document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
     let requests_at_once = parts.requests_at_once;
-    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+    let admin = admin::router(parts.admin.clone());
+    finished(public(parts).merge(admin), requests_at_once)
+}
+
+/// Returns the router without the admin API, and that of the admin API, which has `admin_requests_at_once` requests in
+/// flight at most. Each has its own document.
+pub fn separate(parts: Parts, admin_requests_at_once: usize) -> (Router, Router) {
+    let requests_at_once = parts.requests_at_once;
+    let admin = OpenApiRouter::with_openapi(Document::openapi()).merge(admin::router(parts.admin.clone()));
+    (finished(public(parts), requests_at_once), finished(admin, admin_requests_at_once))
+}
+
+/// Returns all routes but the admin API.
+fn public(parts: Parts) -> OpenApiRouter {
+    let mut router = OpenApiRouter::with_openapi(Document::openapi())
         .merge(auth_profiles::routes(parts.agent_cron.clone()))
         .merge(jobs::routes(parts.agent_cron.clone()))
         .merge(agent_cron::routes(parts.agent_cron))
@@ -83,15 +97,19 @@ pub fn router(parts: Parts) -> Router {
         .merge(relay::routes(parts.relay))
         .merge(oauth::routes(parts.own_portal))
         .merge(jwks::router(parts.keys))
-        .merge(admin::router(parts.admin))
-        .merge(health::routes(parts.probe))
-        .split_for_parts();
+        .merge(health::routes(parts.probe));
+    fire_webhook::add_to(router.get_openapi_mut());
+    router
+}
+
+/// Completes the document, and adds it and the middleware.
+fn finished(router: OpenApiRouter, requests_at_once: usize) -> Router {
+    let (router, mut document) = router.split_for_parts();
     let bearer = |description: &str| {
         SecurityScheme::Http(
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build(),
         )
     };
-    fire_webhook::add_to(&mut document);
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("portal_access_token", bearer("An access token of the portal."));
     components

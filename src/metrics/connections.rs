@@ -10,17 +10,20 @@ const CLOSED: &str = "nas_cron_connections_closed_total";
 pub enum Listener {
     /// For agents, the portal backend and external scheduler backends.
     Public,
+    /// For the admin API, if it has a listener of its own.
+    Admin,
     /// For Prometheus.
     Metrics,
 }
 
 impl Listener {
-    const ALL: &'static [Self] = &[Self::Public, Self::Metrics];
+    const ALL: &'static [Self] = &[Self::Public, Self::Admin, Self::Metrics];
 
     /// Returns the label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
+            Self::Admin => "admin",
             Self::Metrics => "metrics",
         }
     }

@@ -117,6 +117,12 @@ pub(crate) mod tests {
         nas_cron_backend_misses_total{backend="nats"} 0
         nas_cron_backend_misses_total{backend="qstash"} 0
         nas_cron_backend_misses_total{backend="qstash_direct"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="displaced"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="ended"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="idle"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="slow_reader"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="stale"} 0
+        nas_cron_connections_closed_total{listener="admin",reason="unfinished"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="displaced"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="ended"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="idle"} 0
@@ -163,6 +169,7 @@ pub(crate) mod tests {
         nas_cron_one_shots{state="leased"} 0
         nas_cron_one_shots{state="stuck"} 0
         nas_cron_one_shots{state="waiting"} 0
+        nas_cron_open_connections{listener="admin"} 0
         nas_cron_open_connections{listener="metrics"} 0
         nas_cron_open_connections{listener="public"} 1
         nas_cron_panics_total{place="background"} 0

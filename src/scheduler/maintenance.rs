@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::db::{Db, DbResult, auth_profiles, cancelled_jobs, fires, identities, logins, outages};
+use crate::db::{
+    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, fires, identities, logins, outages,
+};
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
 use crate::metrics;
@@ -18,6 +20,10 @@ const BATCH: i64 = 2_000;
 const TASK_BATCHES: u32 = 100;
 /// Maximum number of batches of one-shots that are examined in one round. Ten million take a day and a half.
 const PRUNE_BATCHES: u32 = 12;
+/// Pages of the history that are read in one statement: 8 MB.
+const ERASE_PAGES: i32 = 1_000;
+/// Maximum number of such statements in one round.
+const ERASE_STEPS: u32 = 64;
 /// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
 const IDLE_AUTH: i64 = 10_000;
 /// Number of rounds between two deletions of old history: about five minutes.
@@ -33,6 +39,10 @@ pub struct MaintenanceRules {
     pub give_up_after: Duration,
     /// Retention of history and of ended one-shots.
     pub history_retention: Duration,
+    /// Time for which texts of agents' errors are kept.
+    pub error_text_retention: Duration,
+    /// Retention of the audit log.
+    pub audit_retention: Duration,
 }
 
 /// Runs until `stop`. Statements use `db`; unused connections of `pools` are closed.
@@ -43,6 +53,8 @@ pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: Cancella
         // Errors are reported one by one, so that a failed step does not prevent the others.
         if round.is_multiple_of(PRUNE_EVERY) {
             report("deleting old history", prune(&db, &rules, &mut cursor).await);
+            report("erasing texts of errors", erase_error_texts(&db, &rules).await);
+            report("deleting old lines of the audit log", prune_audit(&db, &rules).await);
         }
         let counts = fires::counts(&db).await;
         if counts.as_ref().map_or(true, |counts| counts.unsettled) {
@@ -87,7 +99,8 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     // Before one-shots: a job that was cancelled, armed again and deleted for its age is not a cancelled one.
     let mut pruned = prune_cancelled(db, rules.history_retention).await?;
     for _ in 0..PRUNE_BATCHES {
-        let (next, gone) = fires::prune_ended(db, rules.history_retention, cursor.as_ref(), BATCH).await?;
+        let (retention, error_texts) = (rules.history_retention, rules.error_text_retention);
+        let (next, gone) = fires::prune_ended(db, retention, error_texts, cursor.as_ref(), BATCH).await?;
         *cursor = next;
         pruned += gone;
         if cursor.is_none() {
@@ -103,6 +116,36 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
     if dropped > 0 || pruned > 0 {
         info!(partitions = dropped, rows = pruned, "old history deleted");
+    }
+    Ok(())
+}
+
+/// Erases texts of errors from the history. If they are kept as long as the history, they are dropped with it.
+async fn erase_error_texts(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
+    if rules.error_text_retention >= rules.history_retention {
+        return Ok(());
+    }
+    for _ in 0..ERASE_STEPS {
+        if !fires::erase_error_texts(db, rules.error_text_retention, ERASE_PAGES).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes old lines of the audit log, and the tokens that only they mention.
+async fn prune_audit(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
+    let mut gone = 0;
+    loop {
+        let batch = audit::prune(db, rules.audit_retention, BATCH).await?;
+        gone += batch;
+        if batch < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    gone += admin_tokens::prune(db, rules.audit_retention).await?;
+    if gone > 0 {
+        info!(rows = gone, "old lines of the audit log deleted");
     }
     Ok(())
 }

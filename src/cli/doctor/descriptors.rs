@@ -1,17 +1,19 @@
 //! Check of the limit of file descriptors.
 
 use super::deployment::Deployment;
+use crate::config::Config;
 use crate::diagnosis::Finding;
 use crate::limits::Descriptors;
 
 /// Checks the hard limit of this process: `serve` raises its own limit to the hard one.
 pub(super) async fn descriptors(deployment: &Deployment) -> Finding {
-    let (fire, database) = (&deployment.config.fire, &deployment.config.database);
+    let Config { fire, database, http, .. } = &deployment.config;
     judge(
         Descriptors::share(
             nas_cron_base::descriptors::hard_limit(),
             fire.in_flight_max,
             database.max_connections,
+            http.admin_listen.is_some(),
         ),
         fire.in_flight_max,
     )
@@ -42,7 +44,7 @@ mod tests {
 
     #[test]
     fn low_limit_is_a_warning_that_names_the_required_limit() {
-        let judged = |limit| judge(Descriptors::share(limit, 1_024, 20), 1_024);
+        let judged = |limit| judge(Descriptors::share(limit, 1_024, 20, false), 1_024);
         let low = judged(1_024);
         assert_eq!(low.status, Status::Warning);
         assert!(low.found.starts_with("1024: enough for 298 concurrent attempts, but"), "{low:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::portal::issuer::PORTAL_URL;
 use crate::config::reader::Reader;
 use crate::config::setting::Preset;
-use crate::config::typed_key::{Key, settings};
+use crate::config::typed_key::{Key, OptionalKey, settings};
 use crate::config::urls::BaseUrl;
 use crate::config::values;
 
@@ -17,6 +17,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Address for Prometheus. Never the same as `listen`.
     pub metrics_listen: SocketAddr,
+    /// Address for the admin API, if it is not on `listen`.
+    pub admin_listen: Option<SocketAddr>,
     /// Base URL of this service as seen from outside.
     pub public_url: BaseUrl,
     /// Time after which a connection without a request is closed.
@@ -30,6 +32,9 @@ settings! { Listening:
     METRICS_LISTEN: Key<SocketAddr> = "metrics_listen", values::ADDRESS,
         Preset::Value("0.0.0.0:9090"),
         "Listen address for Prometheus (/metrics). Do not expose it publicly.";
+    ADMIN_LISTEN: OptionalKey<SocketAddr> = "admin_listen", values::ADDRESS,
+        Preset::Unset { means: "on listen", example: "127.0.0.1:8081" },
+        "Listen address of the admin API. If it is set, the admin API is served only there.";
     PUBLIC_URL: Key<BaseUrl> = "public_url", values::BASE_URL,
         Preset::Derived { from: PORTAL_URL.setting, suffix: "", unless: None },
         "Base URL of this service as seen from outside, used for the relay and the JWKS. The default assumes that the portal's host routes nas-cron's paths to it.";
@@ -42,6 +47,7 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Http {
     Http {
         listen: reader.value(&LISTEN),
         metrics_listen: reader.value(&METRICS_LISTEN),
+        admin_listen: reader.optional(&ADMIN_LISTEN),
         public_url: reader.value(&PUBLIC_URL),
         idle_timeout: reader.value(&IDLE_TIMEOUT),
     }
@@ -54,6 +60,14 @@ pub(in crate::config) fn check(http: &Http, reader: &mut Reader<'_>) {
         "both use the same port, and metrics must not be public",
         "give metrics_listen another port",
     );
+    for (setting, other) in [(LISTEN.setting, http.listen), (METRICS_LISTEN.setting, http.metrics_listen)] {
+        reader.rule(
+            &[setting, ADMIN_LISTEN.setting],
+            !http.admin_listen.is_some_and(|admin| clash(admin, other)),
+            "both use the same port",
+            "give admin_listen another port, or leave it out to serve the admin API on listen",
+        );
+    }
 }
 
 /// True if the listeners could not both be bound, or one would receive the other's requests.

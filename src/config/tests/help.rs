@@ -38,6 +38,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                                 NAS_CRON_LISTEN] [default: 0.0.0.0:8080]
           --metrics-listen <IP:PORT>            Listen address for Prometheus (/metrics). Do not expose it
                                                 publicly. [env: NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
+          --admin-listen <IP:PORT>              Listen address of the admin API. If it is set, the admin API is
+                                                served only there. [env: NAS_CRON_ADMIN_LISTEN] [default: on
+                                                listen]
           --public-url <URL>                    Base URL of this service as seen from outside, used for the relay
                                                 and the JWKS. The default assumes that the portal's host routes
                                                 nas-cron's paths to it. [env: NAS_CRON_PUBLIC_URL] [default:
@@ -137,9 +140,11 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                                NAS_CRON_AGENT_TASK_IDS_ENCRYPTED] [default: false]
 
     Administration:
-          --admin-token-sha256 <HEX,…>  SHA-256 hashes (hex) of the bearer tokens accepted by the admin API. To
-                                        compute one: `printf %s "$TOKEN" | sha256sum`. [env:
-                                        NAS_CRON_ADMIN_TOKEN_SHA256] [default: admin API disabled]
+          --admin-token-sha256 <HEX,…>  SHA-256 hashes (hex) of bearer tokens of the admin API, with all rights,
+                                        beside those of `nas-cron admin-tokens`. To compute one: `printf %s
+                                        "$TOKEN" | sha256sum`. [env: NAS_CRON_ADMIN_TOKEN_SHA256] [default: none]
+          --audit-retention <DURATION>  Retention period of the audit log, and of revoked and expired admin
+                                        tokens. [env: NAS_CRON_AUDIT_RETENTION] [default: 400d]
 
     Fires:
           --callback-allow <CIDR,…>     Non-public networks whose agents may be called, also over plain http. A
@@ -314,8 +319,11 @@ fn the_flags_are_sound_and_their_help_teaches() {
               [default: 1]
 
     History:
-          --history-retention <DURATION>  Retention period of the delivery history (fires and their attempts).
-                                          [env: NAS_CRON_HISTORY_RETENTION] [default: 30d]
+          --history-retention <DURATION>     Retention period of the delivery history (fires and their attempts).
+                                             [env: NAS_CRON_HISTORY_RETENTION] [default: 30d]
+          --error-text-retention <DURATION>  Time after which the texts of agents' error responses are erased from
+                                             one-shots and from the history. Status and outcome stay. [env:
+                                             NAS_CRON_ERROR_TEXT_RETENTION] [default: {history_retention}]
 
     Stopping:
           --drain-delay <DURATION>       Time after the first SIGTERM during which requests are still served,

@@ -73,6 +73,7 @@ fn config_show_prints_values_and_origins() {
     migrate                                  false                                                                      default
     listen                                   0.0.0.0:8080                                                               default
     metrics_listen                           0.0.0.0:9090                                                               default
+    admin_listen                             (on listen)
     public_url                               https://portal.example/                                                    default, from portal_url
     connection_idle_timeout                  75s                                                                        default
     portal_url                               https://portal.example/                                                    NAS_CRON_PORTAL_URL
@@ -100,7 +101,8 @@ fn config_show_prints_values_and_origins() {
     agent_identity                           false                                                                      default
     agent_task_lifetime                      24h                                                                        default
     agent_task_ids_encrypted                 false                                                                      default
-    admin_token_sha256                       (admin API disabled)
+    admin_token_sha256                       (none)
+    audit_retention                          400d                                                                       default
     callback_allow                           10.0.0.0/8,::1                                                             NAS_CRON_CALLBACK_ALLOW
     callback_ca_file                         (the system's certificate authorities only)
     fire_timeout                             30s                                                                        default
@@ -150,6 +152,7 @@ fn config_show_prints_values_and_origins() {
     nats_subject                             nas-cron                                                                   default
     nats_replicas                            1                                                                          default
     history_retention                        30d                                                                        default
+    error_text_retention                     30d                                                                        default, from history_retention
     drain_delay                              15s                                                                        default
     shutdown_timeout                         45s                                                                        default
     log_format                               auto                                                                       default
