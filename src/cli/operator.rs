@@ -2,6 +2,7 @@
 //! running service. Both show the same results.
 
 mod admin_client;
+mod agents;
 mod holds;
 mod jobs;
 mod orgs;

@@ -151,13 +151,13 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
 
 impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
+        let on = self.operator().await?;
         let urls = agents::Urls {
             portal: self.shown(PORTAL_URL.setting),
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        recorded(&db, self.args.act(), agents::run(self.args, &db, urls, &mut output::stdout())).await
+        on.recorded(self.args.act(), agents::run(self.args, &on, urls, &mut output::stdout())).await
     }
 }
 

@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn table_and_facts_match_their_snapshots() {
-        let org = |org_id: &str, more, on_hold| ListedOrg { org_id: org_id.to_owned(), agents: 7, more, on_hold };
+        let org =
+            |org_id: &str, more, on_hold| ListedOrg { org_id: org_id.to_owned(), agents: 7, more, on_hold };
         insta::assert_snapshot!(table(&[org("acme", false, true), org("big", true, false)]));
         let org = Org {
             org_id: "acme".to_owned(),

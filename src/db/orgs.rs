@@ -31,10 +31,10 @@ pub async fn list(
         ), page AS (
             SELECT org_id FROM orgs WHERE org_id IS NOT NULL LIMIT $3 /* limit */
         )
-        SELECT p.org_id AS "org_id!", LEAST(c.agents, $4 /* listed */) AS "agents!", c.agents > $4 AS "more!",
+        SELECT p.org_id AS "org_id!", LEAST(c.agents, $4::bigint /* listed */) AS "agents!", c.agents > $4::bigint AS "more!",
                EXISTS (SELECT FROM holds h WHERE h.scope = 'org' AND h.scope_id = p.org_id) AS "on_hold!"
         FROM page p CROSS JOIN LATERAL (
-            SELECT count(*) AS agents FROM (SELECT FROM instances i WHERE i.org_id = p.org_id LIMIT $4 + 1) s
+            SELECT count(*) AS agents FROM (SELECT FROM instances i WHERE i.org_id = p.org_id LIMIT $4::bigint + 1) s
         ) c
         ORDER BY p.org_id
         "#,

@@ -4,6 +4,7 @@
 //! [`Operations`] may be limited to an org. Whatever belongs to another one is then unknown, by the same statements as
 //! something that does not exist.
 
+pub mod agents;
 mod cursor;
 pub mod holds;
 pub mod jobs;

@@ -107,7 +107,7 @@ impl World {
             own_portal: Err(ConfigError { problems: Vec::new() }),
         };
         let result = match command {
-            Command::Agents(args) => agents::run(args, db, urls, &mut out).await,
+            Command::Agents(args) => agents::run(args, &on, urls, &mut out).await,
             Command::Jobs(args) => jobs::run(args, &on, &mut out).await,
             Command::Hold(args) => hold::run(args, &on, &mut out).await,
             Command::Release(args) => hold::release(args, &on, &mut out).await,

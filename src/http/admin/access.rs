@@ -47,6 +47,8 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("get_agent", Viewer),
     of_org("put_agent", Admin),
     of_org("delete_agent", Admin),
+    of_org("enable_agent", Operator),
+    of_org("disable_agent", Operator),
     of_org("list_agent_identities", Viewer),
     of_org("revoke_agent_identity", Admin),
     of_org("revoke_agent_task", Admin),

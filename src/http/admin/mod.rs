@@ -64,6 +64,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
     let mut router = OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
+        .routes(routes!(agents::enable))
+        .routes(routes!(agents::disable))
         .routes(routes!(
             auth_profiles::get_service,
             auth_profiles::put_service,

@@ -97,6 +97,12 @@ async fn delete(
     let Some(confirm) = confirm else { return Ok(Json(operations.plan_deletion(&of).await?)) };
     let report = operations.delete_everything(&of, &confirm).await?;
     let deleted = report.deleted;
-    info!(?of, agents = deleted.agents, jobs = deleted.jobs, attempts = deleted.attempts, "everything deleted");
+    info!(
+        ?of,
+        agents = deleted.agents,
+        jobs = deleted.jobs,
+        attempts = deleted.attempts,
+        "everything deleted"
+    );
     Ok(Json(report))
 }
