@@ -35,8 +35,14 @@ impl AuditLog {
     }
 
     /// Writes the outcome of a call. A failure is only logged, because the change is already made.
-    pub async fn end(&self, id: AuditId, outcome: AuditOutcome, detail: Option<&str>) {
-        end(&self.0, id, outcome, detail).await;
+    pub async fn end(
+        &self,
+        id: AuditId,
+        outcome: AuditOutcome,
+        about: &[(String, String)],
+        detail: Option<&str>,
+    ) {
+        end(&self.0, id, outcome, about, detail).await;
     }
 
     /// Lists a page of lines: see [`list`].
@@ -55,9 +61,16 @@ pub async fn begin(db: &Db, actor: &Actor, act: &Act) -> DbResult<AuditId> {
     audit::begin(db, actor, act).await
 }
 
-/// Writes the outcome of a call. A failure is only logged: the line then keeps the outcome `unknown`.
-pub async fn end(db: &Db, id: AuditId, outcome: AuditOutcome, detail: Option<&str>) {
-    if let Err(error) = audit::end(db, id, outcome, detail).await {
+/// Writes the outcome of a call, and what is known about its subject only now. A failure is only logged: the line then
+/// keeps the outcome `unknown`.
+pub async fn end(
+    db: &Db,
+    id: AuditId,
+    outcome: AuditOutcome,
+    about: &[(String, String)],
+    detail: Option<&str>,
+) {
+    if let Err(error) = audit::end(db, id, outcome, about, detail).await {
         warn!(%error, audit.id = id.0, %outcome, "recording the outcome in the audit log failed");
     }
 }

@@ -93,6 +93,10 @@ impl Profiles {
         within: Option<&OrgId>,
         deadline: Instant,
     ) -> Result<(), DirectoryError> {
+        if let (AuthPlace::Instance(instance_id), Some(_)) = (place, within) {
+            // Before the place is locked, so that callers of other orgs cannot delay those of its own.
+            directory::find_within(&self.0, instance_id, within).await?;
+        }
         let there = put(&self.0, place, wanted, within, deadline).await?;
         match place {
             AuthPlace::Instance(instance_id) if !there => Err(DirectoryError::Unknown(instance_id.clone())),

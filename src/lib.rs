@@ -15,6 +15,8 @@
 //! | [`scheduler`] | the Postgres loop: claims, timer, slots, confirmations, outcomes |
 //! | [`own_portal`] | the built-in portal, for agents without another one: logins and refresh tokens |
 //! | [`oneshot`] | the rules of provision, cancel, list and status |
+//! | [`admin_tokens`] | admin tokens: creation, lookup and revocation |
+//! | [`audit`] | the audit log of state-changing calls and commands |
 //! | [`auth_profiles`] | auth profiles: defaults and registered names per service, org and instance |
 //! | [`fire`] | one attempt: mint a token, POST the fire, judge the response |
 //! | [`instance`] | from an access token to an agent instance |

@@ -88,7 +88,7 @@ impl Audited for AdminTokensArgs {
         match &self.command {
             AdminTokensCommand::List { .. } => None,
             AdminTokensCommand::Create(args) => {
-                let act = Act::new("create_admin_token").about("token", &args.name);
+                let act = Act::new("create_admin_token").about("token", &args.name).about("role", args.role);
                 Some(match &args.org {
                     Some(org_id) => act.about("org_id", org_id),
                     None => act,

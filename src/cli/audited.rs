@@ -37,10 +37,10 @@ pub(super) async fn recorded(
     let result = command.await;
     match &result {
         Err(error) if !output::reader_left().is_cancelled() => {
-            audit::end(db, id, outcome(error), Some(&error_in_one_line(error))).await;
+            audit::end(db, id, outcome(error), &[], Some(&error_in_one_line(error))).await;
         }
         // The command printed its result after the change.
-        _ => audit::end(db, id, AuditOutcome::Done, None).await,
+        _ => audit::end(db, id, AuditOutcome::Done, &[], None).await,
     }
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -48,7 +48,7 @@ pub(super) async fn recorded(
 /// Writes the line of a change that could not be announced, because it created the audit log.
 pub(super) async fn noted(db: &Db, act: &Act) {
     match audit::begin(db, &operator(), act).await {
-        Ok(id) => audit::end(db, id, AuditOutcome::Done, None).await,
+        Ok(id) => audit::end(db, id, AuditOutcome::Done, &[], None).await,
         Err(error) => warn(&format!("the change was made, but writing the audit log failed: {error}")),
     }
 }

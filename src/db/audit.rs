@@ -12,8 +12,7 @@ use crate::domain::audit::{Act, AuditFilter, AuditId, AuditLine, AuditOutcome};
 /// flush includes this line.
 #[tracing::instrument(name = "db.audit.begin", level = "debug", skip_all)]
 pub async fn begin(db: &Db, actor: &Actor, act: &Act) -> DbResult<AuditId> {
-    let subject = entries(act);
-    let named = |name: &str| subject.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+    let subject = entries(&act.subject);
     let id = sqlx::query_scalar!(
         r#"
         WITH relaxed AS MATERIALIZED (
@@ -31,8 +30,8 @@ pub async fn begin(db: &Db, actor: &Actor, act: &Act) -> DbResult<AuditId> {
         actor.org_filter().map(OrgId::as_str),
         act.action,
         &subject,
-        named("org_id"),
-        named("instance_id"),
+        named(&subject, "org_id"),
+        named(&subject, "instance_id"),
         actor.origin,
     )
     .fetch_one(db)
@@ -44,28 +43,43 @@ pub async fn begin(db: &Db, actor: &Actor, act: &Act) -> DbResult<AuditId> {
 const MAX_ENTRY: usize = 600;
 
 /// Returns the subject as it is stored. A value may be any text that a caller put into a path.
-fn entries(act: &Act) -> Vec<String> {
+fn entries(subject: &[(String, String)]) -> Vec<String> {
     let entry = |(name, value): &(String, String)| {
         let value = value.chars().filter(|c| !c.is_control());
         format!("{name}={}", value.take(MAX_ENTRY).collect::<String>())
     };
-    act.subject.iter().map(entry).collect()
+    subject.iter().map(entry).collect()
 }
 
-/// Writes the outcome of a call, once. `detail` is shortened.
+/// Returns the value of an entry.
+fn named<'a>(subject: &'a [String], name: &str) -> Option<&'a str> {
+    subject.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Writes the outcome of a call, once, and adds `about` to its subject. `detail` is shortened.
 #[tracing::instrument(name = "db.audit.end", level = "debug", skip_all)]
-pub async fn end(db: &Db, id: AuditId, outcome: AuditOutcome, detail: Option<&str>) -> DbResult<()> {
+pub async fn end(
+    db: &Db,
+    id: AuditId,
+    outcome: AuditOutcome,
+    about: &[(String, String)],
+    detail: Option<&str>,
+) -> DbResult<()> {
+    let about = entries(about);
+    // Postgres stores no NUL.
+    let detail = detail.map(|detail| detail.replace('\0', ""));
     sqlx::query!(
         r#"
         WITH relaxed AS MATERIALIZED (
             SELECT set_config('synchronous_commit', 'off', true)
         )
         UPDATE audit_log l
-        SET outcome = $2, detail = left($3, 1000), ended_at = clock_timestamp(),
-            -- An agent that this call has registered.
-            org_id = COALESCE(l.org_id, (
-                SELECT i.org_id FROM unnest(l.subject) s JOIN instances i ON i.instance_id = substr(s, 13)
+        SET outcome = $2, detail = left($3, 1000), ended_at = clock_timestamp(), subject = l.subject || $4 /* about */,
+            -- Of an agent that this call has registered, too.
+            org_id = COALESCE(l.org_id, $5 /* org */, (
+                SELECT i.org_id FROM unnest(l.subject || $4) s JOIN instances i ON i.instance_id = substr(s, 13)
                 WHERE starts_with(s, 'instance_id=')
+                LIMIT 1
             ))
         FROM relaxed
         WHERE l.audit_id = $1 AND l.outcome = 'unknown'
@@ -73,6 +87,8 @@ pub async fn end(db: &Db, id: AuditId, outcome: AuditOutcome, detail: Option<&st
         id.0,
         outcome as AuditOutcome,
         detail,
+        &about,
+        named(&about, "org_id"),
     )
     .execute(db)
     .await?;

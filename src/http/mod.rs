@@ -17,6 +17,7 @@ mod jobs;
 pub mod jwks;
 pub mod layers;
 mod log_fields;
+mod noted;
 pub mod oauth;
 mod peer;
 pub mod relay;

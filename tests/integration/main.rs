@@ -3,6 +3,7 @@
 //! `cargo test --test integration fires::` runs one group. Shared fixtures are in `crates/nas-cron-testing`;
 //! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
 
+mod admin;
 mod admin_operations;
 mod agent_api;
 mod agent_identity;

@@ -775,12 +775,16 @@ async fn ended_one_shots_are_pruned_after_the_retention_in_batches() {
     let month = Duration::from_hours(30 * 24);
     let (mut cursor, mut deleted) = (None, Vec::new());
     for _ in 0..3 {
-        let (next, gone) = fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap();
+        let (next, gone) = fires::prune_ended(&world.db, month, month, cursor.as_ref(), 1).await.unwrap();
         cursor = next;
         deleted.push(gone);
     }
     assert_eq!(deleted, [0, 0, 1], "what is armed is not history, however old");
-    assert_eq!(fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap(), (None, 0), "the end");
+    assert_eq!(
+        fires::prune_ended(&world.db, month, month, cursor.as_ref(), 1).await.unwrap(),
+        (None, 0),
+        "the end"
+    );
     assert_eq!(world.list().await.armed.len(), 1);
 }
 

@@ -179,6 +179,8 @@ pub struct Service {
     child: Child,
     /// `http://host:port`
     pub url: String,
+    /// The same for the admin API, which may have a listener of its own.
+    pub admin_url: String,
     /// URL of `/metrics`.
     pub metrics_url: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -214,7 +216,8 @@ impl Service {
                         .find_map(|v| v.as_str().map(str::to_owned))
                 };
                 if let (Some(listen), Some(metrics)) = (field("listen"), field("metrics_listen")) {
-                    let _ = sender.send(Some((listen, metrics)));
+                    let admin = field("admin_listen").unwrap_or_else(|| listen.clone());
+                    let _ = sender.send(Some((listen, admin, metrics)));
                 }
                 lines.lock().unwrap().push(line);
             }
@@ -224,7 +227,7 @@ impl Service {
             Ok(Ok(found)) => found.clone(),
             _ => None,
         };
-        let Some((listen, metrics)) = addresses else {
+        let Some((listen, admin, metrics)) = addresses else {
             let _ = child.kill();
             panic!("the service did not start:\n{}", log.lock().unwrap().join("\n"));
         };
@@ -232,6 +235,7 @@ impl Service {
         Self {
             child,
             url: format!("http://{listen}"),
+            admin_url: format!("http://{admin}"),
             metrics_url: format!("http://{metrics}/metrics"),
             log,
             http,
@@ -302,7 +306,8 @@ impl Service {
     /// Sends a request to the admin API. Returns status and body.
     pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(ADMIN_TOKEN);
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.admin_url)).bearer_auth(ADMIN_TOKEN);
         if let Some(body) = body {
             request = request.json(body);
         }

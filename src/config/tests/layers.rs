@@ -46,6 +46,7 @@ fn every_setting_can_come_from_every_layer_and_is_read() {
         ("issuers_file", ..) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/issuers.toml"),
         ("listen", ..) => "127.0.0.1:1",
         ("metrics_listen", ..) => "127.0.0.1:2",
+        ("error_text_retention", ..) => "7d",
         (_, Kind::BaseUrl | Kind::Url, _) => "https://x.example/y",
         (_, _, Preset::Value(value)) => value,
         (_, _, Preset::Required { example } | Preset::Unset { example, .. }) => example,

@@ -23,8 +23,9 @@ use crate::audit::{Act, AuditLog, AuditOutcome};
 use crate::domain::actor::{Actor, Role};
 use crate::domain::admin_token::CONFIG_NAME;
 use crate::http::auth::bearer_token;
-use crate::http::error::{ApiError, Problem, ResponseDetail};
+use crate::http::error::{ApiError, Problem};
 use crate::http::log_fields;
+use crate::http::noted::Noted;
 use crate::http::peer::Peer;
 
 /// Maximum length of the origin that a caller's proxy names, in bytes.
@@ -79,8 +80,8 @@ impl Gate {
             Ok(()) => next.run(request).await,
             Err(error) => Problem(error).into_response(),
         };
-        let detail = response.extensions().get::<ResponseDetail>().map(|detail| detail.0.as_str());
-        self.audit.end(id, outcome(&response), detail).await;
+        let noted = response.extensions().get::<Noted>().cloned().unwrap_or_default();
+        self.audit.end(id, outcome(&response), &noted.about, noted.detail.as_deref()).await;
         Ok(response)
     }
 

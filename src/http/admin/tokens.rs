@@ -1,8 +1,8 @@
 //! `/api/admin/tokens`: creates, lists and revokes admin tokens.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{Fields, InvalidField, OrgId};
 use secrecy::ExposeSecret;
@@ -15,6 +15,7 @@ use crate::domain::actor::{Actor, Role};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
+use crate::http::noted::Noted;
 
 /// Default number of tokens per page.
 const DEFAULT_LIMIT: u32 = 100;
@@ -96,12 +97,14 @@ pub(super) async fn create(
     State(state): State<AdminState>,
     actor: Actor,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
-) -> Result<(StatusCode, Json<CreatedAdminToken>), Problem> {
+) -> Result<(StatusCode, Extension<Noted>, Json<CreatedAdminToken>), Problem> {
     let wanted = wanted(Fields::from_map(body?.0)).map_err(super::agents::invalid)?;
     let (token, stored) = state.tokens.create(&actor, wanted).await?;
     info!(token = stored.name, role = %stored.role, org.id = stored.org_id, "admin token created");
+    let noted = Noted::about("token", &stored.name).and_about("role", stored.role);
+    let noted = stored.org_id.iter().fold(noted, |noted, org_id| noted.and_about("org_id", org_id));
     let created = CreatedAdminToken { token: token.expose_secret().to_owned(), stored };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok((StatusCode::CREATED, Extension(noted), Json(created)))
 }
 
 fn wanted(mut fields: Fields) -> Result<Wanted, nas_cron_protocol::FieldsError> {

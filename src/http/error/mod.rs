@@ -18,7 +18,6 @@ pub use nas_cron_protocol::error::ErrorBody;
 use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 
 use self::meaning::Meaning;
-pub(super) use self::problem::ResponseDetail;
 pub use self::problem::{Problem, ProblemBody};
 use crate::domain::actor::Denied;
 use crate::identity::IdentityError;

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::ApiError;
 use super::meaning::with_headers;
+use crate::http::noted::Noted;
 
 /// An error as problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -27,10 +28,6 @@ pub struct ProblemBody {
     /// Error word for programs, the same as in the agent API.
     pub error: Cow<'static, str>,
 }
-
-/// What the audit log says about a response, in its extensions: the detail of a problem, or the extent of a change.
-#[derive(Clone, Debug)]
-pub(in crate::http) struct ResponseDetail(pub(in crate::http) String);
 
 /// An [`ApiError`] whose response is problem details. Handlers return `Result<_, Problem>`, and use `?` on anything
 /// that converts to an [`ApiError`].
@@ -55,7 +52,7 @@ impl IntoResponse for Problem {
         };
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        response.extensions_mut().insert(ResponseDetail(detail));
+        response.extensions_mut().insert(Noted::detail(detail));
         response
     }
 }

@@ -59,7 +59,7 @@ impl Kept {
     /// Runs maintenance once.
     async fn tidy(&self) {
         assert_eq!(
-            fires::prune_ended(&self.db, RETENTION, None, 100).await.unwrap().0,
+            fires::prune_ended(&self.db, RETENTION, RETENTION, None, 100).await.unwrap().0,
             None,
             "all are examined"
         );

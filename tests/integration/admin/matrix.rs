@@ -1,0 +1,271 @@
+//! The tenant matrix: every route of the admin API, with every kind of token.
+//!
+//! The routes are those of the running service's `OpenAPI` document, which also says the role that each needs. A new
+//! route fails the test until it has a row in [`ROWS`]: one line, with a call that a permitted token may make.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nas_cron_testing::service::Service;
+use nas_cron_testing::world::World;
+use serde_json::{Value, json};
+
+use super::fixture::{Answer, Caller, config, create, lines};
+
+/// A call of an operation about org `acme`, whose agent `agent-1` exists, and the status for a permitted caller.
+///
+/// `@` in a body stands for a number that no other call has. A path or body names only what [`seed`] has made, so that
+/// [`unknown`] can replace it by names of what does not exist.
+type Row = (&'static str, &'static str, &'static str, u16);
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    ("list_agents", "/api/admin/agents", "", 200),
+    ("get_agent", "/api/admin/agents/agent-1", "", 200),
+    ("put_agent", "/api/admin/agents/agent-1", r#"{"org_id": "acme"}"#, 200),
+    ("delete_agent", "/api/admin/agents/agent-1", "", 204),
+    ("list_agent_identities", "/api/admin/agents/agent-1/identities", "", 200),
+    ("revoke_agent_identity", "/api/admin/agents/agent-1/identities/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "", 204),
+    ("revoke_agent_task", "/api/admin/agents/agent-1/identities/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d/tasks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e", "", 204),
+    ("get_service_auth_profiles", "/api/admin/auth-profiles/service", "", 200),
+    ("put_service_auth_profiles", "/api/admin/auth-profiles/service", r#"{"profiles": ["claude:work"]}"#, 200),
+    ("delete_service_auth_profiles", "/api/admin/auth-profiles/service", "", 200),
+    ("get_org_auth_profiles", "/api/admin/auth-profiles/orgs/acme", "", 200),
+    ("put_org_auth_profiles", "/api/admin/auth-profiles/orgs/acme", r#"{"profiles": ["claude:work"]}"#, 200),
+    ("delete_org_auth_profiles", "/api/admin/auth-profiles/orgs/acme", "", 200),
+    ("get_instance_auth_profiles", "/api/admin/auth-profiles/instances/agent-1", "", 200),
+    ("put_instance_auth_profiles", "/api/admin/auth-profiles/instances/agent-1", r#"{"profiles": ["claude:work"]}"#, 200),
+    ("delete_instance_auth_profiles", "/api/admin/auth-profiles/instances/agent-1", "", 200),
+    ("list_admin_tokens", "/api/admin/tokens", "", 200),
+    ("create_admin_token", "/api/admin/tokens", r#"{"name": "new-@", "role": "viewer", "org_id": "acme"}"#, 201),
+    ("revoke_admin_token", "/api/admin/tokens/acme-spare", "", 204),
+    ("list_audit_log", "/api/admin/audit", "", 200),
+];
+
+/// Names of org `acme`'s things, and a name of the same form that does not exist.
+const NAMES: &[(&str, &str)] = &[
+    ("agent-1", "agent-9"),
+    ("acme", "none"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cffff"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0ceeee"),
+];
+
+/// Makes everything that the rows name, also if an earlier call has removed it.
+async fn seed(world: &World) {
+    world
+        .sql(
+            "INSERT INTO instances (instance_id, org_id) VALUES ('agent-1', 'acme') ON CONFLICT DO NOTHING;
+             INSERT INTO agent_identities (agent_runtime_id, instance_id, org_id, public_key)
+             VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', 'agent-1', 'acme', decode(repeat('07', 32), 'hex'))
+             ON CONFLICT DO NOTHING;
+             INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at)
+             VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', now(), now() + '1 h')
+             ON CONFLICT DO NOTHING",
+        )
+        .await;
+}
+
+/// An operation of the document, with its row.
+struct Operation {
+    method: String,
+    role: String,
+    is_about_the_service: bool,
+    row: Row,
+}
+
+impl Operation {
+    /// Returns path and body of a call.
+    fn call(&self) -> (String, Option<Value>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let (_, path, body, _) = self.row;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let body = (!body.is_empty()).then(|| serde_json::from_str(&body.replace('@', &number)).unwrap());
+        (path.to_owned(), body)
+    }
+
+    async fn by(&self, caller: &Caller, service: &Service) -> Answer {
+        let (path, body) = self.call();
+        caller.call(service, &self.method, &path, body.as_ref()).await
+    }
+}
+
+/// Returns the operations of the running service's document, each with its row.
+async fn operations(service: &Service) -> Vec<Operation> {
+    let (_, document) = service.get("/openapi.json").await;
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if !path.starts_with("/api/admin/") {
+                continue;
+            }
+            let id = operation["operationId"].as_str().unwrap();
+            let row = ROWS.iter().find(|(row, ..)| *row == id);
+            let row = row.unwrap_or_else(|| panic!("add a row for `{id}` ({method} {path}) to ROWS"));
+            found.push(Operation {
+                method: method.to_uppercase(),
+                role: operation["security"][0]["admin_token"][0].as_str().expect("a role").to_owned(),
+                is_about_the_service: operation["x-reach"] == "service",
+                row: *row,
+            });
+        }
+    }
+    assert_eq!(found.len(), ROWS.len(), "a row is of no operation");
+    found
+}
+
+/// Replaces the names of what exists by those of what does not.
+fn unknown(text: &str) -> String {
+    NAMES.iter().fold(text.to_owned(), |text, (known, other)| text.replace(known, other))
+}
+
+fn rank(role: &str) -> usize {
+    ["viewer", "operator", "admin"].iter().position(|one| *one == role).unwrap()
+}
+
+#[tokio::test]
+async fn every_route_admits_only_tokens_with_its_role_and_org() {
+    let world = World::new().await;
+    let service = &world.service;
+    seed(&world).await;
+    let mut of_role = Vec::new();
+    for role in ["viewer", "operator", "admin"] {
+        let token = Caller::new(&create(service, &format!("all-{role}"), role, None).await);
+        let own = Caller::new(&create(service, &format!("acme-{role}"), role, Some("acme")).await);
+        of_role.push((role, token, own));
+    }
+    let elsewhere = Caller::new(&create(service, "other-admin", "admin", Some("other")).await);
+    create(service, "acme-spare", "viewer", Some("acme")).await;
+    let revoked = create(service, "revoked", "admin", None).await;
+    let expired = create(service, "expired", "admin", None).await;
+    world.sql("UPDATE admin_tokens SET revoked_at = now(), revoked_by = 'x' WHERE name = 'revoked'").await;
+    world.sql("UPDATE admin_tokens SET expires_at = now() WHERE name = 'expired'").await;
+    let invalid = [revoked.as_str(), expired.as_str(), &format!("nca_{}", "A".repeat(43)), &world.token];
+
+    for (index, operation) in operations(service).await.iter().enumerate() {
+        let (id, .., permitted) = operation.row;
+        // Each at an address of its own: the service limits invalid tokens.
+        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, u8::try_from(index).unwrap()));
+        let strangers = invalid.iter().map(|token| Caller::new(token)).chain([Caller::anonymous()]);
+        for caller in strangers {
+            let answer = operation.by(&caller.at(address), service).await;
+            assert_eq!((answer.status, &answer.body["error"]), (401, &json!("invalid_token")), "{id}");
+            assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"), "{id}");
+        }
+        for (role, all, own) in &of_role {
+            let has_role = rank(role) >= rank(&operation.role);
+            for (caller, name) in [(all, format!("all-{role}")), (own, format!("acme-{role}"))] {
+                seed(&world).await;
+                let answer = operation.by(caller, service).await;
+                let reaches = !operation.is_about_the_service || name.starts_with("all");
+                if has_role && reaches {
+                    assert_eq!(answer.status, permitted, "{id} by {name}: {answer:?}");
+                } else {
+                    assert_eq!(
+                        (answer.status, &answer.body["error"]),
+                        (403, &json!("access_denied")),
+                        "{id} by {name}"
+                    );
+                }
+                audited(service, operation, &name, &answer).await;
+            }
+        }
+        seed(&world).await;
+        sees_nothing_of_another_org(&world, operation, &elsewhere).await;
+    }
+}
+
+/// Checks that a state-changing call, permitted or not, has a line; and that reading has none.
+async fn audited(service: &Service, operation: &Operation, actor: &str, answer: &Answer) {
+    let found = lines(service, &format!("action={}&actor={actor}", operation.row.0)).await;
+    if operation.method == "GET" {
+        assert_eq!(found, [] as [Value; 0]);
+        return;
+    }
+    let outcome = if answer.status < 400 { "done" } else { "refused" };
+    assert_eq!(found[0]["outcome"], outcome, "{}: {found:?}", operation.row.0);
+}
+
+/// Checks that a caller of another org gets the answer that it would get if nothing of org `acme` existed, and changes
+/// nothing.
+async fn sees_nothing_of_another_org(world: &World, operation: &Operation, caller: &Caller) {
+    let service = &world.service;
+    let id = operation.row.0;
+    let before = state(world).await;
+    let (path, body) = operation.call();
+    let real = caller.call(service, &operation.method, &path, body.as_ref()).await;
+    let body = body.map(|body| serde_json::from_str(&unknown(&body.to_string())).unwrap());
+    let none = caller.call(service, &operation.method, &unknown(&path), body.as_ref()).await;
+    assert_eq!(real.status, none.status, "{id}: {real:?}");
+    if operation.method == "GET" && real.status == 200 {
+        // A list. It may contain lines about the caller's own calls.
+        let own: Vec<_> =
+            ["agents", "tokens"].iter().filter_map(|list| real.body[*list].as_array()).flatten().collect();
+        assert!(!json!(own).to_string().contains("acme"), "{id}: {real:?}");
+        let lines = real.body["lines"].as_array().into_iter().flatten();
+        let is_own = |line: &Value| line["actor"] == "other-admin" || line["subject"]["org_id"] == "other";
+        assert!(lines.clone().all(is_own), "{id}: {real:?}");
+    } else {
+        assert_eq!(unknown(&real.body.to_string()), none.body.to_string(), "{id}");
+        assert!(real.status >= 400, "{id}: {real:?}");
+    }
+    assert_eq!(state(world).await, before, "{id} changes nothing");
+}
+
+/// Returns everything that belongs to org `acme`.
+async fn state(world: &World) -> Vec<(String, Option<String>)> {
+    sqlx::query_as(
+        "SELECT 'i ' || i::text, NULL FROM instances i UNION ALL SELECT 'a ' || a::text, NULL FROM agent_identities a
+         UNION ALL SELECT 't ' || t::text, NULL FROM agent_tasks t
+         UNION ALL SELECT 'p ' || p::text, NULL FROM auth_profiles p
+         UNION ALL SELECT 'n ' || name, revoked_at::text FROM admin_tokens ORDER BY 1",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn documentation_lists_every_operation_with_its_role() {
+    let world = World::new().await;
+    let (_, document) = world.service.get("/openapi.json").await;
+    let mut rows = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in
+            methods.as_object().unwrap().iter().filter(|_| path.starts_with("/api/admin/"))
+        {
+            let of = |value: &Value| value.as_str().unwrap().to_owned();
+            let role = of(&operation["security"][0]["admin_token"][0]);
+            rows.push(vec![
+                format!("`{}`", of(&operation["operationId"])),
+                format!("`{} {path}`", method.to_uppercase()),
+                role,
+                of(&operation["x-reach"]),
+            ]);
+        }
+    }
+    let page = include_str!("../../../docs/admin-api.md");
+    let lines: Vec<_> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
+    assert!(
+        page.contains(&lines.join("\n")),
+        "the table below \"### Operations\" must be:\n{}",
+        lines.join("\n")
+    );
+}
+
+#[tokio::test]
+async fn token_of_an_org_learns_that_an_instance_id_is_taken_but_not_by_whom() {
+    let world = World::new().await;
+    seed(&world).await;
+    let caller = Caller::new(&create(&world.service, "other-admin", "admin", Some("other")).await);
+    let put =
+        async |path: &str| caller.call(&world.service, "PUT", path, Some(&json!({"org_id": "other"}))).await;
+    let taken = put("/api/admin/agents/agent-1").await;
+    assert_eq!(
+        (taken.status, &taken.body["detail"]),
+        (409, &json!("the instance ID is taken; use another one"))
+    );
+    assert_eq!(put("/api/admin/agents/agent-1?move_org=true").await.status, 403);
+    assert_eq!(put("/api/admin/agents/agent-2").await.status, 201);
+    let read = config().call(&world.service, "GET", "/api/admin/agents/agent-1", None).await;
+    assert_eq!(read.body["org_id"], "acme");
+}
