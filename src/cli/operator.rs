@@ -1,8 +1,9 @@
-//! Where an operator's command works: on the database, also while the service is down, or through the admin API of a
-//! running service. Both show the same results.
+//! The place of an operator's command: the database, also while the service is down, or the admin API of a running
+//! service. Both show the same results.
 
 mod admin_client;
 mod agents;
+mod audit;
 mod holds;
 mod jobs;
 mod orgs;

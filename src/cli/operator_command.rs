@@ -198,8 +198,8 @@ impl Operate<admin_tokens::AdminTokensArgs> {
 
 impl Operate<audit::AuditArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), audit::run(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), audit::run(self.args, &on, &mut output::stdout())).await
     }
 }
 

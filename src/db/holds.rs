@@ -4,7 +4,7 @@ use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::columns::Word;
 use super::{Db, DbResult};
-use crate::domain::hold::{Coverage, Hold, HoldScope, HoldTarget};
+use crate::domain::hold::{Coverage, Hold, HoldScope, HoldTarget, StandingHold};
 
 /// Puts a scope on hold. No attempt starts after the commit; attempts in flight continue. Returns false if the hold
 /// existed already; a new reason then replaces the old one.
@@ -72,12 +72,19 @@ pub async fn release(db: &Db, target: &HoldTarget) -> DbResult<bool> {
     Ok(result.ended > 0)
 }
 
-/// Returns all holds, the widest first; with `org_id`, those of this org, its instances and their jobs.
-pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<Hold>> {
-    Ok(sqlx::query_as!(
-        Hold,
+/// Maximum number of one-shots of a scope that are counted: about 100 ms.
+const COUNTED: i64 = 200_000;
+
+/// Maximum number of holds that [`list`] returns.
+const LISTED: i64 = 1_000;
+
+/// Returns the holds and what they cover, the widest first; with `org_id`, those of this org, its instances and their jobs.
+pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>> {
+    let rows = sqlx::query!(
         r#"
-        SELECT scope AS "scope!: Word<HoldScope>", scope_id AS "scope_id!", job_id, reason, created_at AS "created_at!"
+        SELECT h.scope AS "scope!: Word<HoldScope>", h.scope_id AS "scope_id!", h.job_id, h.reason,
+               h.created_at AS "created_at!", c.agents AS "agents!", c.armed AS "armed!", c.parked AS "parked!",
+               c.more AS "more!"
         FROM (
             SELECT scope::text, scope_id, NULL AS job_id, reason, created_at, scope AS width FROM holds
             WHERE $1::text IS NULL OR scope = 'org' AND scope_id = $1 /* org_id */
@@ -87,13 +94,43 @@ pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<Hold>> {
             SELECT 'job', instance_id, job_id, reason, created_at, NULL FROM job_holds
             WHERE $1::text IS NULL
                OR EXISTS (SELECT FROM instances i WHERE i.instance_id = job_holds.instance_id AND i.org_id = $1)
-        ) h
-        ORDER BY width NULLS LAST, scope_id, job_id
+            ORDER BY 6 NULLS LAST, 2, 3
+            LIMIT $2 /* listed */
+        ) h CROSS JOIN LATERAL (
+            SELECT count(DISTINCT s.instance_id) AS agents, count(s.next_attempt_at) AS armed,
+                   count(*) FILTER (WHERE s.parked = 'hold') AS parked, count(*) >= $3 AS more
+            FROM (
+                SELECT i.instance_id, o.next_attempt_at, o.parked
+                FROM (
+                    SELECT instance_id FROM instances WHERE h.scope = 'all'
+                    UNION ALL
+                    SELECT instance_id FROM instances WHERE h.scope = 'org' AND org_id = h.scope_id
+                    UNION ALL
+                    SELECT instance_id FROM instances WHERE h.scope IN ('instance', 'job') AND instance_id = h.scope_id
+                ) i
+                LEFT JOIN one_shots o ON o.instance_id = i.instance_id AND (h.job_id IS NULL OR o.job_id = h.job_id)
+                LIMIT $3 /* counted */
+            ) s
+        ) c
+        ORDER BY h.width NULLS LAST, h.scope_id, h.job_id
         "#,
         org_id.map(OrgId::as_str),
+        LISTED,
+        COUNTED,
     )
     .fetch_all(db)
-    .await?)
+    .await?;
+    let standing = rows.into_iter().map(|row| StandingHold {
+        hold: Hold {
+            scope: row.scope.0,
+            scope_id: row.scope_id,
+            job_id: row.job_id,
+            reason: row.reason,
+            created_at: row.created_at,
+        },
+        covers: Coverage { agents: row.agents, armed: row.armed, parked: row.parked, more: row.more },
+    });
+    Ok(standing.collect())
 }
 
 /// Returns the holds that apply to a job, the widest first.
@@ -119,9 +156,6 @@ pub(super) async fn of_job(db: &Db, instance_id: &InstanceId, job_id: &JobId) ->
     .fetch_all(db)
     .await?)
 }
-
-/// Maximum number of one-shots that [`coverage`] counts: about 100 ms.
-const COUNTED: i64 = 200_000;
 
 /// Counts the instances and one-shots in a scope, whether or not it is on hold. Of a larger scope only a part is counted.
 pub async fn coverage(db: &Db, target: &HoldTarget) -> DbResult<Coverage> {

@@ -1,6 +1,6 @@
 //! Holds, and one-shots that are parked by a hold or by an outage of their instance.
 
-pub use nas_cron_protocol::admin_api::{Coverage, Hold, HoldScope};
+pub use nas_cron_protocol::admin_api::{Coverage, Hold, HoldScope, StandingHold};
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 /// Number of parked one-shots that a maintenance round changed.

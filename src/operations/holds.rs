@@ -1,7 +1,7 @@
 //! Holds: stop fires for a while without losing any.
 
-use nas_cron_protocol::admin_api::{HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
-use nas_cron_protocol::{InstanceId, JobId, OrgId};
+use nas_cron_protocol::JobId;
+use nas_cron_protocol::admin_api::{HeldScope, HoldList, Released};
 
 use super::{OperationError, OperationResult, Operations, jobs};
 use crate::db::holds;
@@ -12,13 +12,7 @@ use crate::domain::hold::HoldTarget;
 impl Operations {
     /// Lists the holds, and what they cover. A caller that is limited to an org sees those of this org.
     pub async fn holds(&self) -> OperationResult<HoldList> {
-        let mut standing = Vec::new();
-        // Operators set holds by hand: there are few.
-        for hold in holds::list(&self.db, self.org()).await? {
-            let covers = holds::coverage(&self.db, &target(&hold)).await?;
-            standing.push(StandingHold { hold, covers });
-        }
-        Ok(HoldList { holds: standing })
+        Ok(HoldList { holds: holds::list(&self.db, self.org()).await? })
     }
 
     /// Puts a scope on hold. No attempt starts after it has returned; attempts in flight continue.
@@ -93,20 +87,6 @@ impl Operations {
                 directory::find_within(&self.db, instance_id, Some(own)).await?;
                 Ok(())
             }
-        }
-    }
-}
-
-/// Returns the subject of a stored hold.
-fn target(hold: &Hold) -> HoldTarget {
-    let id = hold.scope_id.clone();
-    match hold.scope {
-        HoldScope::All => HoldTarget::All,
-        HoldScope::Org => HoldTarget::Org(OrgId::stored(id)),
-        HoldScope::Instance => HoldTarget::Instance(InstanceId::stored(id)),
-        HoldScope::Job => {
-            let job_id = hold.job_id.clone().unwrap_or_default();
-            HoldTarget::Job(InstanceId::stored(id), JobId::stored(job_id))
         }
     }
 }

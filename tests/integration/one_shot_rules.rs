@@ -608,6 +608,28 @@ async fn one_shots_on_hold_do_not_fire_and_are_not_lost() {
 }
 
 #[tokio::test]
+async fn held_job_is_not_confirmed_and_other_jobs_are() {
+    let world = World::new().await;
+    world.provision("held", past(1)).await;
+    world.provision("other", past(1)).await;
+    let leased = world.claim().await;
+    assert_eq!(leased.len(), 2);
+    let target = HoldTarget::Job(world.instance.clone(), JobId::new("held").unwrap());
+    assert!(holds::hold(&world.db, &target, None).await.unwrap());
+    let confirmed = world.confirm(&leased).await;
+    assert_eq!(confirmed.iter().map(|one| one.job_id.as_str()).collect::<Vec<_>>(), ["other"]);
+    assert!(world.claim().await.is_empty(), "it is parked, and not claimed again");
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 0);
+    // One that comes due under the hold is parked by the claim.
+    world.cancel("held").await;
+    world.provision("held", past(1)).await;
+    assert!(world.claim().await.is_empty());
+    assert!(holds::release(&world.db, &target).await.unwrap());
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 1);
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_disabled_instances_fires_are_held_until_it_is_enabled() {
     let world = World::new().await;
     world.provision("a", past(1)).await;

@@ -113,7 +113,10 @@ fn judge_move(left: &Left, to: BackendName) -> Finding {
 
 pub(super) async fn holds(deployment: &Deployment) -> Finding {
     match tokio::try_join!(holds::list(&deployment.db, None), directory::now(&deployment.db)) {
-        Ok((holds, now)) => judge_holds(&holds, now),
+        Ok((standing, now)) => {
+            let holds: Vec<_> = standing.into_iter().map(|one| one.hold).collect();
+            judge_holds(&holds, now)
+        }
         Err(error) => failed(error),
     }
 }

@@ -60,7 +60,7 @@ pub async fn fire_now(
         )
         SELECT f.schedule_id, f.state AS "state: Word<OneShotState>", f.parked AS "parked!: OptionalWord<ParkReason>",
                f.on_hold AS "on_hold!",
-               COALESCE(n.next_attempt_at, CASE WHEN f.state = 'leased' THEN f.next_attempt_at END) AS due_at
+               COALESCE(n.next_attempt_at, CASE WHEN f.state = 'leased' AND NOT f.on_hold THEN f.next_attempt_at END) AS due_at
         FROM found f LEFT JOIN fired n ON true
         "#,
         instance_id.as_str(),

@@ -3,5 +3,6 @@
 mod fixture;
 mod holds;
 mod jobs;
+mod orgs;
 mod redrive;
 mod server;

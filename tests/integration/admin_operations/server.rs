@@ -51,6 +51,30 @@ async fn reading_commands_print_the_same_bytes() {
     ] {
         both(&admin, "jobs", arguments).await;
     }
+    both(&admin, "audit", &["list", "--limit", "1"]).await;
+    both(&admin, "audit", &["list", "--action", "cancel_job", "--json"]).await;
+    let agents = "UPDATE instances SET created_at = '2020-01-01', updated_at = '2020-01-01'";
+    admin.world.sql(agents).await;
+    for arguments in [
+        &["list"][..],
+        &["list", "--json"],
+        &["list", "--org", "org-2", "--limit", "1"],
+        &["show", "inst-1"],
+        &["show", "inst-1", "--json"],
+        &["show", "none"],
+        &["enable", "inst-1"],
+    ] {
+        both(&admin, "agents", arguments).await;
+    }
+    for arguments in [
+        &["list"][..],
+        &["list", "--json"],
+        &["list", "--limit", "1"],
+        &["show", "org-1"],
+        &["delete", "org-1"],
+    ] {
+        both(&admin, "orgs", arguments).await;
+    }
     for arguments in [&["list"][..], &["list", "--json"], &["--org", "none"], &["--instance", "none"]] {
         both(&admin, "hold", arguments).await;
     }
@@ -80,6 +104,9 @@ async fn changing_commands_work_through_the_server() {
     let fired = run("jobs", &["fire", "inst-1", "job", "--json"]).await;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&fired).unwrap()["schedule_id"], schedule.as_str());
     admin.world.agents.wait_for("job", 1).await;
+    let disabled = run("agents", &["disable", "inst-1"]).await;
+    assert!(disabled.starts_with("Agent inst-1 is disabled."), "{disabled}");
+    run("agents", &["enable", "inst-1"]).await;
     let cancelled = run("jobs", &["cancel", "inst-1", "dead"]).await;
     assert!(cancelled.starts_with("Job dead of agent inst-1 is cancelled"), "{cancelled}");
     // The server has written their lines in the audit log.
@@ -87,7 +114,18 @@ async fn changing_commands_work_through_the_server() {
     let mut actions: Vec<_> =
         log["lines"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
     actions.reverse();
-    assert_eq!(actions, ["hold_job", "release_job", "redrive_jobs", "fire_job", "cancel_job"]);
+    assert_eq!(
+        actions,
+        [
+            "hold_job",
+            "release_job",
+            "redrive_jobs",
+            "fire_job",
+            "disable_agent",
+            "enable_agent",
+            "cancel_job",
+        ]
+    );
 }
 
 #[tokio::test]

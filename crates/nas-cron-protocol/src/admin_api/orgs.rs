@@ -70,12 +70,12 @@ pub struct DeletionCount {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeletionReport {
-    /// What is there, counted up to 100,000 each.
+    /// Everything that is there, counted up to 100,000 each.
     pub found: DeletionCount,
     /// True if there is more than that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// What this request has deleted.
+    /// Everything that this request has deleted.
     pub deleted: DeletionCount,
     /// Value of `confirm` for a request that deletes it, or continues; `null` if all is deleted.
     pub confirm: Option<String>,
