@@ -54,7 +54,7 @@ pub(super) async fn noted(db: &Db, act: &Act) {
 }
 
 fn outcome(error: &anyhow::Error) -> AuditOutcome {
-    if error.chain().any(|cause| cause.is::<DbError>()) {
+    if error.chain().any(<dyn std::error::Error>::is::<DbError>) {
         AuditOutcome::Failed
     } else {
         AuditOutcome::Refused

@@ -1,4 +1,4 @@
-//! Who calls the admin API or runs a command, and what they may do.
+//! Callers of the admin API and operators who run commands, and their rights.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{OrgId, words};
@@ -28,7 +28,7 @@ pub struct Actor {
     pub org: Option<OrgId>,
     /// End of the caller's token; `None` if it does not end.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Where the call came from: an address, or a host.
+    /// Origin of the call: an address, or a host.
     pub origin: String,
 }
 

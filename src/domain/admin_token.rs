@@ -74,7 +74,7 @@ pub struct NewToken {
     pub created_by: String,
 }
 
-/// What a valid token may do.
+/// The rights of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRights {
     /// Name.

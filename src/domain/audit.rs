@@ -25,7 +25,7 @@ words!(
 pub struct Act {
     /// Operation ID of the admin API.
     pub action: &'static str,
-    /// Names and values of what it is about: `("instance_id", "agent-1")`.
+    /// Names and values of its subject: `("instance_id", "agent-1")`.
     pub subject: Vec<(String, String)>,
 }
 
@@ -37,6 +37,7 @@ impl Act {
 
     /// Adds a name and a value to the subject.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "takes names, ids and words alike")]
     pub fn about(mut self, name: &str, value: impl ToString) -> Self {
         self.subject.push((name.to_owned(), value.to_string()));
         self
@@ -62,7 +63,7 @@ pub struct AuditLine {
     pub origin: Option<String>,
     /// Operation ID.
     pub action: String,
-    /// What the call was about, by name.
+    /// Subject of the call, by name.
     pub subject: BTreeMap<String, String>,
     /// Outcome of the call.
     pub outcome: AuditOutcome,

@@ -1,4 +1,4 @@
-//! What the audit log says about a call, beyond its path.
+//! Notes of handlers for the audit log, beyond the path of the call.
 
 /// Notes for the line of a state-changing call, in the extensions of its response.
 ///
@@ -20,6 +20,7 @@ impl Noted {
 
     /// Notes another entry of the subject.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "takes names, ids and words alike")]
     pub(super) fn and_about(mut self, name: &str, value: impl ToString) -> Self {
         self.about.push((name.to_owned(), value.to_string()));
         self

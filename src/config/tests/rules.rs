@@ -62,7 +62,7 @@ fn conflicting_settings_are_reported() {
       - second_fire_delay = `10m` (NAS_CRON_SECOND_FIRE_DELAY) and second_fire_interval = `300s` (default): the first second fire would be delayed for longer than later ones; lower second_fire_delay or raise second_fire_interval
     ");
     let crossed = Machine::sound().set("NAS_CRON_ADMIN_LISTEN", "127.0.0.1:9090");
-    assert_snapshot!(crossed.error(), @"");
+    assert_snapshot!(crossed.error(), @"invalid configuration: metrics_listen = `0.0.0.0:9090` (default) and admin_listen = `127.0.0.1:9090` (NAS_CRON_ADMIN_LISTEN): both use the same port; give admin_listen another port, or leave it out to serve the admin API on listen");
     let slow = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "91s");
     assert_snapshot!(slow.error(), @"invalid configuration: fire_timeout = `91s` (NAS_CRON_FIRE_TIMEOUT) and fire_token_ttl = `90s` (default): the token could expire while the agent is still booting; lower fire_timeout or raise fire_token_ttl (at most 120s)");
     assert!(slow.set("NAS_CRON_FIRE_TOKEN_TTL", "91s").settings().config().is_ok());

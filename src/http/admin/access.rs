@@ -11,7 +11,7 @@ use utoipa::openapi::{OpenApi, path::Operation as Documented};
 
 use crate::domain::actor::Role::{self, Admin, Operator, Viewer};
 
-/// What an operation is about.
+/// The extent of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Agents and what belongs to them. A caller that is limited to an org reaches only its own, so the statement takes
@@ -28,7 +28,7 @@ pub struct Operation {
     pub id: &'static str,
     /// Lowest role that may do it.
     pub role: Role,
-    /// What it is about.
+    /// Its extent.
     pub reach: Reach,
 }
 

@@ -57,9 +57,9 @@ pub(super) async fn list(
     let known = ["actor", "action", "subject", "since", "until", "limit", "before"];
     let query = QueryParams::parse(query.as_deref(), &known)?;
     let filter = AuditFilter {
-        actor: query.text("actor").map(str::to_owned),
-        action: query.text("action").map(str::to_owned),
-        subject: query.text("subject").map(subject).transpose()?,
+        actor: text(&query, "actor")?,
+        action: text(&query, "action")?,
+        subject: text(&query, "subject")?.as_deref().map(subject).transpose()?,
         since: time(&query, "since")?,
         until: time(&query, "until")?,
         within: actor.org,
@@ -71,6 +71,16 @@ pub(super) async fn list(
         .transpose()?;
     let page = state.audit.list(&filter, before, limit).await?;
     Ok(Json(AuditPage { lines: page.items, next: page.next }))
+}
+
+/// Returns a filter as text. Nothing is stored with control characters, and Postgres accepts no NUL.
+fn text(query: &QueryParams, name: &str) -> Result<Option<String>, ApiError> {
+    match query.text(name) {
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(refuse(name, "must not contain control characters"))
+        }
+        text => Ok(text.map(str::to_owned)),
+    }
 }
 
 fn subject(text: &str) -> Result<String, ApiError> {

@@ -18,7 +18,7 @@ const EXEMPT_FOR: Duration = Duration::from_hours(1);
 
 /// The failed calls of each client address.
 ///
-/// Clients behind one proxy share its address. Tokens that were valid a short time ago are therefore exempt: nobody can
+/// Clients behind one proxy share its address. Tokens that were valid a short time ago are therefore exempt: no caller can
 /// lock out a client that is in use.
 #[derive(Debug, Default)]
 pub struct FailedCalls {
@@ -41,7 +41,7 @@ impl FailedCalls {
         if hash.is_some_and(|hash| state.exempt.get(hash).is_some_and(|end| *end > now)) {
             return None;
         }
-        let forgotten = *state.failed.get(&network(address)).filter(|forgotten| **forgotten > now)?;
+        let forgotten = *state.failed.get(&state.key(address)).filter(|forgotten| **forgotten > now)?;
         let wait = (forgotten - now).checked_sub(INTERVAL * (BURST - 1))?;
         (!wait.is_zero()).then_some(wait)
     }
@@ -50,9 +50,9 @@ impl FailedCalls {
     pub fn failed(&self, address: IpAddr) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
-        let address = network(address);
-        let address = if room(&mut state.failed, &address, now) { address } else { OTHERS };
-        let forgotten = state.failed.entry(address).or_insert(now);
+        room(&mut state.failed, &network(address), now);
+        let key = state.key(address);
+        let forgotten = state.failed.entry(key).or_insert(now);
         *forgotten = (*forgotten).max(now) + INTERVAL;
         let left = |forgotten: Instant| forgotten.saturating_duration_since(now) > INTERVAL * (BURST - 1);
         left(*forgotten) && !left(*forgotten - INTERVAL)
@@ -70,6 +70,15 @@ impl FailedCalls {
     /// Ends the exemption of a token that is no longer valid.
     pub fn refused(&self, hash: &[u8; 32]) {
         self.state.lock().exempt.remove(hash);
+    }
+}
+
+impl State {
+    /// Returns the key under which the failures of an address are counted.
+    fn key(&self, address: IpAddr) -> IpAddr {
+        let network = network(address);
+        let has_room = self.failed.len() < REMEMBERED || self.failed.contains_key(&network);
+        if has_room { network } else { OTHERS }
     }
 }
 
@@ -132,10 +141,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_and_further_addresses_share_one_limit() {
         let calls = FailedCalls::default();
-        for n in 0..2 * u32::try_from(REMEMBERED).unwrap() {
+        let remembered = u32::try_from(REMEMBERED).unwrap();
+        for n in 0..2 * remembered {
             calls.failed(v4(n));
             calls.succeeded([n.to_le_bytes(); 8].concat().try_into().unwrap());
         }
+        assert!(calls.wait(v4(2 * remembered), None).is_some(), "the further ones have used up their limit");
+        assert_eq!(calls.wait(v4(1), None), None, "those that are remembered have not");
         let state = calls.state.lock();
         assert!(state.failed.len() <= REMEMBERED + 1 && state.exempt.len() <= REMEMBERED);
     }

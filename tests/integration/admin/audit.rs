@@ -134,7 +134,15 @@ async fn commands_have_lines_with_the_user_who_ran_them() {
             )
         })
         .collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    put_agent {"instance_id":"agent-1"} done
+    hold {"org_id":"acme"} done
+    release {"org_id":"acme"} done
+    redrive_jobs {"scope":"all"} done
+    put_instance_auth_profiles {"instance_id":"agent-1"} done
+    delete_agent {"instance_id":"nobody"} refused
+    delete_agent {"instance_id":"agent-1"} done
+    "#);
     let refused = lines(&world.service, "action=delete_agent&subject=instance_id%3Dnobody").await;
     assert!(
         refused[0]["detail"].as_str().unwrap().contains("no agent `nobody` is registered"),
@@ -211,6 +219,7 @@ async fn lines_are_filtered_and_paged() {
     assert!(out.contains("instance_id=agent-4") && out.contains("More lines follow: --before "), "{out}");
     for (query, problem) in [
         ("actr=x", "actr: unknown parameter"),
+        ("actor=%00", "actor: must not contain control characters"),
         ("subject=agent-1", "subject: must be a name and a value"),
         ("since=yesterday", "since: must be an RFC 3339 date-time"),
         ("before=x", "before: must be the `next` of the previous page"),

@@ -69,8 +69,8 @@ async fn revoked_token_is_rejected_at_once_by_every_replica() {
         let again = command(&world, &["admin-tokens", "revoke", &name]).await;
         assert_eq!(again, format!("Admin token {name} was already revoked.\n"));
     }
-    let (status, _, error) = world.settings.run(&["admin-tokens", "revoke", "nobody"]).await;
-    assert!(!status.success() && error.contains("no admin token named `nobody` exists"), "{error}");
+    let (status, _, error) = world.settings.run(&["admin-tokens", "revoke", "missing"]).await;
+    assert!(!status.success() && error.contains("no admin token named `missing` exists"), "{error}");
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn admin_api_is_off_until_a_token_exists() {
 }
 
 #[tokio::test]
-async fn invalid_tokens_are_limited_per_address_and_nobody_in_use_is_locked_out() {
+async fn invalid_tokens_are_limited_per_address_and_lock_out_no_token_in_use() {
     let world = World::new().await;
     let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
     let used = create(&world.service, "used", "viewer", None).await;

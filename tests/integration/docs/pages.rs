@@ -17,6 +17,7 @@ macro_rules! pages {
 }
 
 pages! {
+    admin_api: "docs/admin-api.md",
     agent_identity: "docs/agent-identity.md",
     agent_tools: "docs/agent-tools.md",
     architecture: "docs/ARCHITECTURE.md",

@@ -29,7 +29,7 @@ async fn table_is_plain_ascii_in_a_pipe() {
     let line = |name: &str| out.lines().find(|line| line.contains(name)).expect(&out);
     assert!(line("configuration").starts_with("ok "), "{out}");
     assert!(line("admin API").starts_with("warning "), "{out}");
-    assert!(line("fix: set NAS_CRON_ADMIN_TOKEN_SHA256").starts_with("   "), "{out}");
+    assert!(line("fix: create one with `nas-cron admin-tokens create`").starts_with("   "), "{out}");
 }
 
 #[tokio::test]
