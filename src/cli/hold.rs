@@ -251,7 +251,6 @@ mod tests {
             &[][..],
             &["--all", "--org", "o"],
             &["--reason", "r"],
-            &["--all", "list"],
             &["--job", "j"],
             &["--org", "o", "--instance", "i"],
         ] {
@@ -264,14 +263,14 @@ mod tests {
     #[test]
     fn help_matches_its_snapshot() {
         insta::assert_snapshot!(Cli::command().term_width(110).render_long_help(), @r#"
-        Hold the fires of all agents, of an org or of one agent.
+        Hold the fires of all agents, of an org, of one agent or of one job.
 
         Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has
         returned, no attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold,
         and they fire at once.
 
-        Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>>
-               nas-cron hold <COMMAND>
+        Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>|--job <JOB_ID>>
+               nas-cron hold [OPTIONS] <COMMAND>
 
         Commands:
           list  List the holds with their age, reason and number of parked one-shots
@@ -287,6 +286,9 @@ mod tests {
               --instance <INSTANCE_ID>
                   Only this agent
 
+              --job <JOB_ID>
+                  Only this job of the agent
+
               --reason <REASON>
                   Reason for the hold, shown by `nas-cron hold list`
 
@@ -299,6 +301,7 @@ mod tests {
         Examples:
           nas-cron hold --all --reason "database maintenance"
           nas-cron hold --org acme
+          nas-cron hold --instance agent-1 --job 3f2a9c01d4e5
           nas-cron hold list
         "#);
     }

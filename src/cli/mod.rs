@@ -177,6 +177,7 @@ mod tests {
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
           jobs           List, show, cancel, fire, redrive and import one-shots
+          orgs           List and show orgs, and delete everything of an org
           hold           Hold the fires of all agents, of an org, of one agent or of one job
           release        End a hold. Its parked one-shots fire at once, unless another hold covers them
           auth-profiles  Show and set the known auth profiles and the default profiles

@@ -200,7 +200,11 @@ mod tests {
     fn table_and_facts_match_their_snapshots() {
         let org =
             |org_id: &str, more, on_hold| ListedOrg { org_id: org_id.to_owned(), agents: 7, more, on_hold };
-        insta::assert_snapshot!(table(&[org("acme", false, true), org("big", true, false)]));
+        insta::assert_snapshot!(table(&[org("acme", false, true), org("big", true, false)]), @"
+        ORG   AGENTS  ON HOLD
+        acme  7       yes
+        big   7+      -
+        ");
         let org = Org {
             org_id: "acme".to_owned(),
             agents: 7,
@@ -212,6 +216,15 @@ mod tests {
             more: false,
             on_hold: false,
         };
-        insta::assert_snapshot!(facts(&org));
+        insta::assert_snapshot!(facts(&org), @"
+        org          acme
+        on hold      no
+        agents       7
+        disabled     1
+        unreachable  0
+        armed        20
+        parked       2
+        dead         3
+        ");
     }
 }

@@ -186,7 +186,7 @@ mod tests {
         insta::assert_snapshot!(problem("state", "dead,parked"), @"state: a parked one-shot keeps its state; use `parked` instead of the state `parked`");
         insta::assert_snapshot!(problem("parked", "yes"), @"parked: must be true or false");
         insta::assert_snapshot!(problem("error", ""), @"error: must have 1 to 200 bytes, and no control characters");
-        insta::assert_snapshot!(problem("fire_at_from", "2027-01-15T09:03:00"));
-        insta::assert_snapshot!(problem("outcome", "lost?"));
+        insta::assert_snapshot!(problem("fire_at_from", "2027-01-15T09:03:00"), @"fire_at_from: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
+        insta::assert_snapshot!(problem("outcome", "lost?"), @"outcome: unknown value `lost?`: one of delivered, gone, dropped, duplicate, failed, lost");
     }
 }

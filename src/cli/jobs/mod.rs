@@ -116,7 +116,7 @@ mod tests {
         Usage: nas-cron jobs <COMMAND>
 
         Commands:
-          list     List one-shots, ordered by agent and job
+          list     List one-shots, ordered by agent and job, or by the next attempt if that is a condition
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
           fire     Fire the one-shot of a job now, before its instant
@@ -162,6 +162,9 @@ mod tests {
               --include-stuck
                   Include stuck one-shots: the agent sent the same key again after three second fires
 
+              --error <TEXT>
+                  Only those whose last error contains this text, in any case
+
               --per-second <N>
                   Maximum number of redriven one-shots that fire per second and agent
                   
@@ -200,7 +203,7 @@ mod tests {
         For more information, try '--help'.
         "#);
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
-        error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
+        error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use `parked` instead of the state `parked`
 
         For more information, try '--help'.
         ");

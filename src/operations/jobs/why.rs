@@ -219,26 +219,27 @@ mod tests {
         ];
         let lines: Vec<_> = lines.iter().map(|why| format!("{}: {why}", why.code)).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        fires in 3 min
-        has been due for 2 min; `nas-cron doctor` shows if replicas are running
-        fires in 3 min, woken by nats
-        an attempt is in flight
-        its fire was delivered; the agent has not armed the next one
-        attempt 81 ended with: the agent answered 503: <html> [2J; the next one fires in 1 min
-        dead letter: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
-        dead letter: no attempt may start after its not_after; attempt 81 ended with: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
-        dead letter: its not_after passed before its first attempt; `nas-cron jobs redrive agent-1 b` fires it again
-        stuck: the agent armed the same key again after each of its fires; repair the agent, then `nas-cron jobs redrive agent-1 b`
-        the service has been on hold for 5 min (network  maintenance); `nas-cron release --all` ends that
-        org acme has been on hold for 5 min; `nas-cron release --org acme` ends that
-        its agent is disabled; `nas-cron agents enable agent-1` ends that
-        the portal does not know its agent any more
-        the portal has disabled its agent
-        its callback has been unreachable for 10 min; job other, the probe, is tried again in 1 min, and this one follows
-        its callback has been unreachable for 10 min; this job is the probe, and is tried again in 1 min
-        the reason for which it was parked is over; it is due within seconds
-        its agent asked to wait (Retry-After) and is called again in 1 min
-        fires in 3 min, 2 s after its instant, because its agent's clock is slow
+        scheduled: fires in 3 min
+        overdue: has been due for 2 min; `nas-cron doctor` shows if replicas are running
+        awaits_backend: fires in 3 min, woken by nats
+        firing: an attempt is in flight
+        delivered: its fire was delivered; the agent has not armed the next one
+        retrying: attempt 81 ended with: the agent answered 503: <html> [2J; the next one fires in 1 min
+        budget_spent: dead letter: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        expired: dead letter: no attempt may start after its not_after; attempt 81 ended with: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        expired: dead letter: its not_after passed before its first attempt; `nas-cron jobs redrive agent-1 b` fires it again
+        stuck: stuck: the agent armed the same key again after each of its fires; repair the agent, then `nas-cron jobs redrive agent-1 b`
+        on_hold: the service has been on hold for 5 min (network  maintenance); `nas-cron release --all` ends that
+        on_hold: org acme has been on hold for 5 min; `nas-cron release --org acme` ends that
+        on_hold: the job has been on hold for 5 min; `nas-cron release --instance agent-1 --job 3f` ends that
+        agent_disabled: its agent is disabled; `nas-cron agents enable agent-1` ends that
+        denied_by_portal: the portal does not know its agent any more
+        denied_by_portal: the portal has disabled its agent
+        unreachable: its callback has been unreachable for 10 min; job other, the probe, is tried again in 1 min, and this one follows
+        unreachable: its callback has been unreachable for 10 min; this job is the probe, and is tried again in 1 min
+        releasing: the reason for which it was parked is over; it is due within seconds
+        agent_busy: its agent asked to wait (Retry-After) and is called again in 1 min
+        skew_guard: fires in 3 min, 2 s after its instant, because its agent's clock is slow
         ");
     }
 }
