@@ -91,7 +91,7 @@ impl JobFilter {
             "fire_at_before" => self.fire_at.before = Some(instant_of("fire_at_before", text)?),
             "next_attempt_from" => self.next_attempt.from = Some(instant_of("next_attempt_from", text)?),
             "next_attempt_before" => {
-                self.next_attempt.before = Some(instant_of("next_attempt_before", text)?)
+                self.next_attempt.before = Some(instant_of("next_attempt_before", text)?);
             }
             _ => return Err(InvalidField::new(name.to_owned(), "unknown condition")),
         }
@@ -155,7 +155,9 @@ mod tests {
 
     fn read(pairs: &[(&'static str, String)]) -> JobFilter {
         let mut filter = JobFilter::default();
-        pairs.iter().for_each(|(name, value)| filter.set(name, value).unwrap());
+        for (name, value) in pairs {
+            filter.set(name, value).unwrap();
+        }
         filter
     }
 

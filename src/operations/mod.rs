@@ -70,12 +70,4 @@ impl Operations {
     fn sees(&self, org_id: &str) -> bool {
         self.org().is_none_or(|own| own.as_str() == org_id)
     }
-
-    /// Narrows a selection by org to what the caller sees. Returns `None` if that is nothing.
-    fn narrowed(&self, org_id: Option<&OrgId>) -> Option<Option<OrgId>> {
-        match (self.org(), org_id) {
-            (Some(own), Some(wanted)) if own != wanted => None,
-            (own, wanted) => Some(own.or(wanted).cloned()),
-        }
-    }
 }

@@ -18,7 +18,7 @@ const TOKEN: &str = "NAS_CRON_ADMIN_TOKEN";
 pub(in crate::cli) struct ServerArgs {
     /// Work through the admin API of the service at this base URL, and not on its database.
     ///
-    /// The admin token is read from NAS_CRON_ADMIN_TOKEN or from --admin-token-file.
+    /// The admin token is read from `NAS_CRON_ADMIN_TOKEN` or from `--admin-token-file`.
     #[arg(long, value_name = "URL", help_heading = "Server")]
     server: Option<ServerUrl>,
     /// File that contains the admin token for --server.

@@ -1,7 +1,7 @@
 //! The statement that selects jobs by a filter. Its work is bounded, whatever the filter.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{InstanceId, OneShotState, OrgId};
+use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OneShotState, OrgId};
 
 use crate::db::{Db, DbResult};
 use crate::domain::job::{JobKey, JobPosition, SelectedJobs};
@@ -184,10 +184,10 @@ pub async fn select(
         filter.next_attempt.before.unwrap_or(LATEST),
         after.and_then(|after| after.at).unwrap_or(EARLIEST),
         filter.overdue,
-        filter.job_id.as_ref().map(|job_id| job_id.as_str()),
+        filter.job_id.as_ref().map(JobId::as_str),
         &states,
         filter.parked,
-        filter.outcome.map(|outcome| outcome.as_str()),
+        filter.outcome.map(FireOutcome::as_str),
         filter.error,
         filter.fire_at.from,
         filter.fire_at.before,

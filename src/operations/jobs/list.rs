@@ -38,7 +38,10 @@ impl Operations {
 
     /// Narrows a filter to what the caller sees. Returns `None` if that is nothing.
     pub(super) fn visible(&self, filter: &JobFilter) -> Option<JobFilter> {
-        Some(JobFilter { org_id: self.narrowed(filter.org_id.as_ref())?, ..filter.clone() })
+        match (self.org(), filter.org_id.as_ref()) {
+            (Some(own), Some(wanted)) if own != wanted => None,
+            (own, wanted) => Some(JobFilter { org_id: own.or(wanted).cloned(), ..filter.clone() }),
+        }
     }
 
     /// Adds the auth profiles to each job.
