@@ -156,7 +156,8 @@ CREATE TABLE replicas (
 -- Indexes and their predicates leave out `state` and the columns of leases: a claim and a confirmation change only columns
 -- without an index, so they are heap-only updates. Claimed one-shots stay in the indexes of those that are due.
 CREATE TABLE one_shots (
-    instance_id           text NOT NULL REFERENCES instances ON DELETE CASCADE,
+    -- References `instances`: see `one_shots_of_instances`.
+    instance_id           text NOT NULL,
     job_id                text NOT NULL CHECK (length(job_id) BETWEEN 1 AND 255),
     schedule_id           uuid NOT NULL,
     dedup_key             text NOT NULL CHECK (length(dedup_key) BETWEEN 1 AND 512),
@@ -249,6 +250,63 @@ CREATE INDEX one_shots_not_after ON one_shots (not_after)
       AND awaits IS DISTINCT FROM 'qstash_direct';
 -- For `jobs list --state dead,stuck`, redrives and their counts.
 CREATE INDEX one_shots_dead ON one_shots (instance_id, job_id) WHERE dead_since IS NOT NULL;
+
+-- One-shots belong to instances, and are deleted with them. A foreign key would lock the instance for each new one-shot: a
+-- record in the write-ahead log, and more if several transactions lock it at once. Instead, new one-shots and the deletion of
+-- an instance exclude each other by an advisory lock, so that whichever comes later sees the other one's effect.
+
+-- Returns the second key of an instance's advisory lock. There are few, so that no statement takes many.
+CREATE FUNCTION instance_lock(instance_id text) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashtext(instance_id) & 63;
+
+CREATE FUNCTION one_shots_of_instances() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    unknown text;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('nas_cron.instances'), key)
+    FROM (SELECT DISTINCT instance_lock(instance_id) AS key FROM added ORDER BY 1) keys;
+    -- With a snapshot that was taken after the locks.
+    SELECT a.instance_id INTO unknown FROM added a
+    WHERE NOT EXISTS (SELECT FROM instances i WHERE i.instance_id = a.instance_id)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE foreign_key_violation USING
+            MESSAGE = format('one_shots: the instance %s does not exist', unknown),
+            CONSTRAINT = 'one_shots_instance_id_fkey';
+    END IF;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER one_shots_of_instances AFTER INSERT ON one_shots
+    REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION one_shots_of_instances();
+
+CREATE FUNCTION lock_deleted_instance() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('nas_cron.instances'), instance_lock(OLD.instance_id));
+    RETURN OLD;
+END;
+$$;
+CREATE TRIGGER instances_locked BEFORE DELETE ON instances FOR EACH ROW
+    EXECUTE FUNCTION lock_deleted_instance();
+
+CREATE FUNCTION refuse_another_instance_id() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    RAISE integrity_constraint_violation USING MESSAGE = format('%s: an instance_id never changes', TG_TABLE_NAME);
+END;
+$$;
+-- After the update, because a trigger before it would lock each row first, whatever columns change.
+CREATE TRIGGER instances_keep_their_id AFTER UPDATE OF instance_id ON instances FOR EACH ROW
+    WHEN (NEW.instance_id <> OLD.instance_id) EXECUTE FUNCTION refuse_another_instance_id();
+CREATE TRIGGER one_shots_keep_their_instance AFTER UPDATE OF instance_id ON one_shots FOR EACH ROW
+    WHEN (NEW.instance_id <> OLD.instance_id) EXECUTE FUNCTION refuse_another_instance_id();
 
 -- Returns the reason why a one-shot is a dead letter, or NULL.
 CREATE FUNCTION dead_reason_of(state one_shot_state, expired boolean) RETURNS text
@@ -367,19 +425,20 @@ CREATE TABLE cancelled_jobs (
 -- For pruning.
 CREATE INDEX cancelled_jobs_age ON cancelled_jobs (cancelled_at);
 
--- Not a foreign key: its check would have every cancel lock its instance after the one-shot, and a deletion locks them the
--- other way round.
-CREATE FUNCTION forget_cancelled_jobs() RETURNS trigger
+-- The jobs of a deleted instance go with it: its one-shots first, so that cancels lock in the same order. Not a foreign key,
+-- either: its check would have every cancel lock its instance after the one-shot, and a deletion locks them the other way
+-- round.
+CREATE FUNCTION delete_jobs_of_instance() RETURNS trigger
     LANGUAGE plpgsql
 AS $$
 BEGIN
+    DELETE FROM one_shots WHERE instance_id = OLD.instance_id;
     DELETE FROM cancelled_jobs WHERE instance_id = OLD.instance_id;
     RETURN NULL;
 END;
 $$;
--- By its name it runs after the cascade to `one_shots`, so that cancels lock in the same order.
 CREATE TRIGGER instances_deleted AFTER DELETE ON instances FOR EACH ROW
-    EXECUTE FUNCTION forget_cancelled_jobs();
+    EXECUTE FUNCTION delete_jobs_of_instance();
 
 -- ── Scheduler backends ──
 

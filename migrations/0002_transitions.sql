@@ -140,8 +140,9 @@ CREATE TYPE provisioned_job AS (
 
 -- Provisions the jobs that have a one-shot, and returns them. `given` and `limits_given` are in the order of the primary key,
 -- and rows are locked in this order, as by every statement that changes several, so that there is no deadlock. The settings
--- make sure of it: the only plan that is left reads the primary key, row by row. To lock the rows before would write a record
--- for each in the write-ahead log.
+-- make sure of it: the only plans that are left read an index, row by row. By the costs, it finds each row by the primary key
+-- instead of reading the whole index, also for a table that has few rows while the plan is made. To lock the rows before would
+-- write a record for each in the write-ahead log.
 CREATE FUNCTION provision_known(given one_shots[], limits_given boolean[], rules arm_rules) RETURNS SETOF provisioned_job
     LANGUAGE plpgsql
     ROWS 30
@@ -149,6 +150,9 @@ CREATE FUNCTION provision_known(given one_shots[], limits_given boolean[], rules
     SET enable_mergejoin = off
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET random_page_cost = 0
+    SET cpu_operator_cost = 0
+    SET cpu_tuple_cost = 1
     SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN

@@ -17,11 +17,12 @@ use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{arm_rules, firing, scheduler_rules};
-pub use self::configured::{key_encryption_key, key_ring, rotation_policy};
+use self::configured::{arm_rules, firing, grouping, scheduler_rules};
+pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
 use crate::admin_tokens::StoredTokens;
@@ -30,7 +31,7 @@ use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
-use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
+use crate::db::{Db, DbOptions, reach, ride_out, wake_ups, warm_up};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
 use crate::heartbeat::Heartbeats;
@@ -47,6 +48,8 @@ use crate::operations::Operations;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
+use crate::webhooks::Webhooks;
+use crate::webhooks::sender_loop::{self, Grouping};
 
 /// Maximum time to wait at the start for a database that is not up yet.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
@@ -62,6 +65,7 @@ pub struct App {
     keys: Arc<KeyRing>,
     scheduler: Arc<Scheduler>,
     backends: Arc<Backends>,
+    webhooks: (Webhooks, Grouping),
     shutdown: Shutdown,
     serving: Serving,
     /// Background tasks of authentication: JWKS refresh and portal lookups.
@@ -94,6 +98,7 @@ impl App {
         let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("connecting to database_url failed")?;
         ready_schema(&db, config.database.migrate).await?;
+        tokio::spawn(warm_up(db.clone(), arm_rules(config)));
         // Tokens are minted and verified by this clock.
         let db_clock = Arc::new(database_clock(&db, wall).await?);
         let clock: Arc<dyn Clock> = Arc::<DbClock>::clone(&db_clock);
@@ -123,6 +128,8 @@ impl App {
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start(&hearts);
+        let kek = config.keys.key_encryption_key.as_ref();
+        let webhooks = webhooks(db.clone(), &config.fire, kek, Arc::clone(&clock))?;
         let parts = Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
@@ -135,7 +142,7 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db),
+            admin: admin(config, &db, webhooks.clone()),
             probe: Arc::new(Readiness {
                 db: db.clone(),
                 keys: Arc::clone(&keys),
@@ -160,6 +167,7 @@ impl App {
             keys,
             scheduler,
             backends,
+            webhooks: (webhooks, grouping(config)),
             shutdown,
             serving: Serving {
                 public: (public, routes.merge(beside)),
@@ -181,8 +189,18 @@ impl App {
     /// Serves until the shutdown is complete. At a shutdown, claims stop while the agent API is still served (drain); then
     /// the listeners close and the attempts in flight finish.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { pools, hearts, keys, scheduler, backends, shutdown, serving, callers, shutdown_timeout } =
-            self;
+        let Self {
+            pools,
+            hearts,
+            keys,
+            scheduler,
+            backends,
+            webhooks,
+            shutdown,
+            serving,
+            callers,
+            shutdown_timeout,
+        } = self;
         let [requests, fires] = pools.clone();
         let ring = [
             hearts.supervise("key refresh", {
@@ -199,11 +217,18 @@ impl App {
         ]
         .map(AbortOnDropHandle::new);
         let callers: Vec<_> = callers.into_iter().map(|one| one.spawn(&hearts)).collect();
+        let events_stop = CancellationToken::new();
+        let events = hearts.supervise("events", {
+            let (stop, (webhooks, grouping)) = (events_stop.clone(), webhooks);
+            move || sender_loop::run(webhooks.clone(), grouping, stop.clone())
+        });
+        let events = AbortOnDropHandle::new(events);
         let drained = {
             let (scheduler, backends, shutdown) =
                 (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
             tokio::spawn(async move {
                 shutdown.draining().await;
+                events_stop.cancel();
                 backends.drain();
                 scheduler.drain().await;
             })
@@ -216,8 +241,12 @@ impl App {
         let stopping = Instant::now();
         let _ = drained.await;
         let left = shutdown_timeout.saturating_sub(stopping.elapsed());
-        let (called, ended) =
-            tokio::join!(tokio::time::timeout(left, backends.finish()), scheduler.finish(left));
+        let (called, ended, _) = tokio::join!(
+            tokio::time::timeout(left, backends.finish()),
+            scheduler.finish(left),
+            // A delivery that does not end in time is repeated.
+            tokio::time::timeout(left, events),
+        );
         if called.is_err() {
             warn!("shutdown timed out with calls to a backend in flight; another replica repeats them");
         }
@@ -247,7 +276,7 @@ async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Re
     Ok(Some(OwnPortal::start(db, Arc::clone(keys), key, ttl, deadline).await?))
 }
 
-fn admin(config: &Config, db: &Db) -> AdminState {
+fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
     AdminState {
         directory: Directory::new(db.clone()),
         operations: Operations::new(db.clone()),
@@ -256,6 +285,7 @@ fn admin(config: &Config, db: &Db) -> AdminState {
         tokens: StoredTokens::new(db.clone()),
         config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
         audit: AuditLog::new(db.clone()),
+        webhooks,
     }
 }
 

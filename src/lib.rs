@@ -14,6 +14,7 @@
 //! | [`backends`] | scheduler backends (Postgres, `QStash`, NATS), the outbox of orders to external backends, moves between backends |
 //! | [`scheduler`] | the Postgres loop: claims, timer, slots, confirmations, outcomes |
 //! | [`own_portal`] | the built-in portal, for agents without another one: logins and refresh tokens |
+//! | [`webhooks`] | events for operators and portals, and the webhooks that receive them |
 //! | [`oneshot`] | the rules of provision, cancel, list and status |
 //! | [`admin_tokens`] | admin tokens: creation, lookup and revocation |
 //! | [`audit`] | the audit log of state-changing calls and commands |
@@ -89,3 +90,4 @@ pub mod own_portal;
 pub mod scheduler;
 pub mod shutdown;
 pub mod store_error;
+pub mod webhooks;

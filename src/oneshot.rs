@@ -8,7 +8,9 @@ use nas_cron_protocol::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::db::{Db, DbError, DbResult, auth_profiles, job_status, oneshots, provisions, ride_out};
+use crate::db::{
+    Db, DbError, DbResult, auth_profiles, instances, job_status, oneshots, provisions, ride_out,
+};
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::job_status::JobStatus;
@@ -61,6 +63,18 @@ impl Provision {
         let not_after = not_after.try_map(|text| NotAfter::parse(&text, &self.fire_at))?;
         Ok(Self { not_after, ..self })
     }
+
+    fn arm(&self, instance_id: &InstanceId) -> Arm {
+        Arm {
+            instance_id: instance_id.clone(),
+            job_id: self.job_id.clone(),
+            dedup_key: self.dedup_key.clone(),
+            fire_at: self.fire_at.clone(),
+            callback_url: self.callback_url.clone(),
+            not_after: self.not_after.clone(),
+            seen: None,
+        }
+    }
 }
 
 /// The operations of agents on their one-shots. Each call waits for an unavailable database until its deadline, because
@@ -94,6 +108,21 @@ impl OneShots {
         let previous = caller.callback_url.as_deref();
         let arming = || provision(&self.db, &caller.instance_id, previous, wanted, &self.rules);
         Ok(ride_out(deadline, arming).await?)
+    }
+
+    /// Arms a one-shot for a caller that is remembered. `None` if that is not enough: the caller has changed since, or the
+    /// request changes more than the job's one-shot.
+    pub async fn provision_remembered(
+        &self,
+        caller: &AgentInstance,
+        wanted: &Provision,
+        deadline: Instant,
+    ) -> Result<Option<Armed>, StoreError> {
+        if caller.callback_url.as_deref() != Some(wanted.callback_url.as_str()) || !wanted.auth.is_keep() {
+            return Ok(None);
+        }
+        let arm = Arm { seen: Some(caller.version), ..wanted.arm(&caller.instance_id) };
+        Ok(ride_out(deadline, || arm_job(&self.db, &arm, &self.rules)).await?)
     }
 
     /// Cancels a job's one-shot for the caller: see [`cancel`].
@@ -135,7 +164,10 @@ pub async fn provision(
     rules: &ArmRules,
 ) -> DbResult<Armed> {
     let mut followed = 0;
-    if previous_callback != Some(wanted.callback_url.as_str()) {
+    if previous_callback != Some(wanted.callback_url.as_str())
+        && !(previous_callback.is_none()
+            && instances::record_first_callback(db, instance_id, &wanted.callback_url).await?)
+    {
         let moved =
             oneshots::move_callback(db, instance_id, &wanted.job_id, previous_callback, &wanted.callback_url)
                 .await?;
@@ -151,24 +183,23 @@ pub async fn provision(
     if !wanted.auth.is_keep() {
         auth_profiles::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
     }
-    let arm = Arm {
-        instance_id: instance_id.clone(),
-        job_id: wanted.job_id.clone(),
-        dedup_key: wanted.dedup_key.clone(),
-        fire_at: wanted.fire_at.clone(),
-        callback_url: wanted.callback_url.clone(),
-        not_after: wanted.not_after.clone(),
-    };
-    let Some(mut armed) = provisions::provision(db, &arm, rules).await? else {
+    let Some(armed) = arm_job(db, &wanted.arm(instance_id), rules).await? else {
         // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };
-    armed.followed = followed;
+    Ok(Armed { followed, ..armed })
+}
+
+/// Arms the job's one-shot, and learns from it about the agent's clock. `None`: see [`provisions::provision`].
+async fn arm_job(db: &Db, arm: &Arm, rules: &ArmRules) -> DbResult<Option<Armed>> {
+    let Some(mut armed) = provisions::provision(db, arm, rules).await? else {
+        return Ok(None);
+    };
     if armed.shows_skew {
         armed.next_attempt_at =
-            oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;
+            oneshots::learn_skew(db, &arm.instance_id, &arm.job_id, armed.schedule_id).await?;
     }
-    Ok(armed)
+    Ok(Some(armed))
 }
 
 /// Cancels the job's one-shot and forgets its delivered key. Cancelling an unknown job succeeds.

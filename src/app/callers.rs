@@ -15,7 +15,8 @@ use crate::heartbeat::Heartbeats;
 use crate::identity::Identities;
 use crate::instance::introspection::Endpoint;
 use crate::instance::{
-    Authenticator, FetchLimits, Issuer, Issuers, KeyRefresh, KeySet, Lookup, PortalKeys, TokenRules,
+    Authenticator, FetchLimits, Issuer, Issuers, KeyRefresh, KeySet, Lookup, PortalKeys, Remembered,
+    TokenRules,
 };
 use crate::keys::KeyRing;
 
@@ -69,8 +70,16 @@ pub(super) async fn authenticator(
     let lookup = portal.lookup.as_ref().map(|at| Lookup::new(at, db.clone())).transpose()?;
     background.extend(lookup.clone().map(|lookup| Background(lookup.run().boxed())));
     let identities = Identities::configured(&config.identity, db, &clock);
-    let refusals = Arc::default();
-    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock, refusals }, background))
+    let authenticator = Authenticator {
+        issuers,
+        lookup,
+        identities,
+        db: db.clone(),
+        clock,
+        refusals: Arc::default(),
+        remembered: Remembered::default(),
+    };
+    Ok((authenticator, background))
 }
 
 async fn further(

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use nas_cron_base::clock::Clock;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretBox};
 
 use crate::backends::factory;
-use crate::config::{Config, PortalJwks};
+use crate::config::{Config, Fire, PortalJwks};
+use crate::db::Db;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::address_policy::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
+use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
+use crate::webhooks::Webhooks;
+use crate::webhooks::sender::Sender;
+use crate::webhooks::sender_loop::Grouping;
 
 /// Returns an empty key ring with the configured options.
 pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRing> {
@@ -44,24 +49,49 @@ pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
 
 /// Returns the key that encrypts private keys, if one is configured.
 pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
-    let configured = config.keys.key_encryption_key.as_ref();
+    encryption_key(config.keys.key_encryption_key.as_ref())
+}
+
+fn encryption_key(configured: Option<&SecretBox<[u8; 32]>>) -> anyhow::Result<Option<KeyEncryptionKey>> {
     Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
 }
 
 /// Returns the parts of a delivery attempt.
 pub(super) fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
-    let fire = &config.fire;
+    let (policy, client) = addresses(&config.fire)?;
+    Ok(Firing {
+        client: AgentClient::new(policy, &client, clock)?,
+        keys,
+        retry: RetryPolicy::from(&config.retry),
+        timeout: config.fire.timeout,
+    })
+}
+
+/// Returns the rules for addresses that the service calls, and the settings of the connections to them.
+fn addresses(fire: &Fire) -> anyhow::Result<(AddressPolicy, ClientConfig)> {
     let client = ClientConfig {
         connect_timeout: fire.connect_timeout,
         extra_roots: fire.callback_ca_file.as_deref().map(authorities::read).transpose()?.unwrap_or_default(),
         ..ClientConfig::default()
     };
-    Ok(Firing {
-        client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
-        keys,
-        retry: RetryPolicy::from(&config.retry),
-        timeout: fire.timeout,
-    })
+    Ok((AddressPolicy::new(fire.callback_allow.clone()), client))
+}
+
+/// Returns the operations on webhooks. `clock` is the database's clock.
+pub fn webhooks(
+    db: Db,
+    fire: &Fire,
+    kek: Option<&SecretBox<[u8; 32]>>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Webhooks> {
+    let (policy, client) = addresses(fire)?;
+    let sender = Sender::new(Connections::new(policy, &client)?, clock);
+    Ok(Webhooks::new(db, sender, encryption_key(kek)?.map(Arc::new)))
+}
+
+/// Returns the grouping of events.
+pub(super) fn grouping(config: &Config) -> Grouping {
+    Grouping { wait: config.events.group_wait, pause: config.events.group_interval }
 }
 
 /// Returns the rules of arming.

@@ -8,6 +8,7 @@ mod exposure;
 mod keys;
 mod portals;
 mod replicas;
+mod webhooks;
 mod work;
 
 use std::io::Write;
@@ -108,7 +109,9 @@ const LAST: &[Check] = checks![
     "move", Schema, work::moving;
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
+    "dormant jobs", Schema, work::dormant;
     "holds", Schema, work::holds;
+    "webhooks", Schema, webhooks::webhooks;
     "homes", Schema, work::homes;
     "logins", Schema, work::logins;
 ];

@@ -26,13 +26,14 @@ mod operator_command;
 pub mod orgs;
 mod process;
 mod serve;
+pub mod webhooks;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nas_cron_base::output;
 
-use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal};
+use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithWebhooks};
 use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\
@@ -96,6 +97,7 @@ enum Command {
     Backend(Operate<backend::BackendArgs, WithBackends>),
     AdminTokens(Operate<admin_tokens::AdminTokensArgs>),
     Audit(Operate<audit::AuditArgs>),
+    Webhooks(Operate<webhooks::WebhooksArgs, WithWebhooks>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),
@@ -124,6 +126,7 @@ impl Cli {
             Command::Backend(command) => in_runtime(command.run()),
             Command::AdminTokens(command) => in_runtime(command.run()),
             Command::Audit(command) => in_runtime(command.run()),
+            Command::Webhooks(command) => in_runtime(command.run()),
             #[cfg(feature = "dev")]
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),
@@ -176,7 +179,7 @@ mod tests {
                          agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
-          jobs           List, show, cancel, fire, redrive and import one-shots
+          jobs           List, show, cancel, fire, redrive, nudge and import one-shots
           orgs           List and show orgs, and delete everything of an org
           hold           Hold the fires of all agents, of an org, of one agent or of one job
           release        End a hold. Its parked one-shots fire at once, unless another hold covers them
@@ -185,6 +188,7 @@ mod tests {
           backend        Show or switch the scheduler backend
           admin-tokens   Create, list and revoke the bearer tokens of the admin API
           audit          Read the audit log: who changed what, from where, with which outcome
+          webhooks       Add, list, change and test the webhooks that receive events
           bench          Measure the lateness and throughput of a running service
           cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
           mcp            Serve one-shots as MCP tools for a model, on stdin and stdout

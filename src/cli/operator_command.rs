@@ -15,12 +15,12 @@ use secrecy::ExposeSecret;
 use super::audited::{Audited, recorded};
 use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs};
+use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, webhooks};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
-    AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
-    PUBLIC_URL,
+    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE,
+    PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};
@@ -89,6 +89,17 @@ pub(super) struct WithBackends;
 impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
+    }
+}
+
+/// The settings of the `webhooks` command: the database, the rules for addresses, and the key that encrypts secrets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithWebhooks;
+
+impl Pick for WithWebhooks {
+    fn takes(setting: &Setting) -> bool {
+        let more = [KEY_ENCRYPTION_KEY.setting, CALLBACK_ALLOW.setting, CALLBACK_CA_FILE.setting];
+        DatabaseOnly::takes(setting) || more.iter().any(|one| setting.is(one))
     }
 }
 
@@ -267,5 +278,16 @@ impl Operate<backend::BackendArgs, WithBackends> {
         let keys = app::key_ring(&config, Arc::clone(clock)).ok()?;
         keys.refresh(db).await.ok()?;
         Some(Arc::new(keys))
+    }
+}
+
+impl Operate<webhooks::WebhooksArgs, WithWebhooks> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let sending = self.flags.settings().sending()?;
+        let db = self.connect().await?;
+        let clock = DbClock::read(&db, Arc::new(SystemClock));
+        let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
+        let webhooks = app::webhooks(db.clone(), &sending.fire, sending.key_encryption_key.as_ref(), clock)?;
+        recorded(&db, self.args.act(), webhooks::run(self.args, &webhooks, &mut output::stdout())).await
     }
 }

@@ -12,10 +12,11 @@ use super::reader::Reader;
 use super::sections::administration::{ADMIN_TOKEN_SHA256, AUDIT_RETENTION};
 use super::sections::backends::{self, Backends};
 use super::sections::database::{self, Database};
+use super::sections::events::{self, Events};
 use super::sections::fires::{self, Fire};
 use super::sections::history::{ERROR_TEXT_RETENTION, HISTORY_RETENTION};
 use super::sections::identity::{self, Identity};
-use super::sections::keys::{self, Keys};
+use super::sections::keys::{self, KEY_ENCRYPTION_KEY, Keys};
 use super::sections::leases::{self, Lease};
 use super::sections::listening::{self, Http};
 use super::sections::logs;
@@ -54,6 +55,8 @@ pub struct Config {
     pub backends: Backends,
     /// Leases of the scheduler.
     pub lease: Lease,
+    /// Grouping of events.
+    pub events: Events,
     /// Retention of the delivery history.
     pub history_retention: Duration,
     /// Time for which texts of agents' errors are kept.
@@ -62,6 +65,15 @@ pub struct Config {
     pub stop: Stop,
     /// Logging.
     pub log: Log,
+}
+
+/// Configuration of a command that sends events.
+#[derive(Debug)]
+pub struct Sending {
+    /// The rules for addresses.
+    pub fire: Fire,
+    /// Key that encrypts the secrets of webhooks.
+    pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
 }
 
 impl Settings {
@@ -98,6 +110,16 @@ impl Settings {
         let mut reader = Reader::new(self);
         let portal = own::read(&mut reader);
         reader.end(portal)
+    }
+
+    /// Returns the configuration of a command that sends events: the rules for addresses, and the key-encryption key.
+    pub fn sending(&self) -> Result<Sending, ConfigError> {
+        let mut reader = Reader::new(self);
+        let sending = Sending {
+            fire: fires::read(&mut reader),
+            key_encryption_key: reader.optional(&KEY_ENCRYPTION_KEY),
+        };
+        reader.end(sending)
     }
 
     /// Returns the configuration of logging.
@@ -139,6 +161,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         duplicate: retries::read_duplicate(reader),
         backends: backends::read(reader),
         lease: leases::read(reader),
+        events: events::read(reader),
         history_retention: reader.value(&HISTORY_RETENTION),
         error_text_retention: reader.value(&ERROR_TEXT_RETENTION),
         stop: stopping::read(reader),

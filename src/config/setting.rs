@@ -59,6 +59,8 @@ pub enum Section {
     Scheduler,
     /// Scheduler backends.
     Backends,
+    /// Events and webhooks.
+    Events,
     /// Retention.
     History,
     /// Graceful shutdown.
@@ -81,6 +83,7 @@ impl Section {
             Self::Retries => "Retries and repeats",
             Self::Scheduler => "Scheduler and leases",
             Self::Backends => "Scheduler backends",
+            Self::Events => "Events",
             Self::History => "History",
             Self::Stopping => "Stopping",
             Self::Logs => "Logs",

@@ -2,8 +2,8 @@
 //! example file are generated from it.
 
 use super::sections::{
-    administration, backends, database, fires, history, identity, keys, leases, listening, logs, portal,
-    retries, stopping,
+    administration, backends, database, events, fires, history, identity, keys, leases, listening, logs,
+    portal, retries, stopping,
 };
 use super::setting::Setting;
 
@@ -14,7 +14,7 @@ const SECTIONS: &[&[&[Setting]]] = &[
     &[keys::SETTINGS, identity::SETTINGS, administration::SETTINGS],
     &[fires::SETTINGS, retries::SETTINGS, leases::SETTINGS],
     backends::TABLES,
-    &[history::SETTINGS, stopping::SETTINGS, logs::SETTINGS],
+    &[events::SETTINGS, history::SETTINGS, stopping::SETTINGS, logs::SETTINGS],
 ];
 
 /// All settings, in display order.

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use nas_cron_protocol::admin_api::HoldScope;
+use nas_cron_protocol::admin_api::{DormantReason, HoldScope};
 use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -14,6 +14,9 @@ use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
+use crate::domain::dormancy::DormancyChange;
+use crate::domain::recurrence::RecurrenceKind;
+use crate::domain::webhook::{DeliveryState, WebhookEnd};
 use crate::domain::{KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -118,6 +121,7 @@ wrapped!(
     AuthScope = "auth_scope",
     BackendName = "scheduler_backend",
     DeadReason = "text",
+    DormantReason = "text",
     FireOutcome = "fire_outcome",
     HoldScope = "hold_scope",
     OneShotState = "one_shot_state",
@@ -126,9 +130,13 @@ wrapped!(
 
 own!(
     AuditOutcome = "audit_outcome",
+    DeliveryState = "delivery_state",
+    DormancyChange = "text",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
+    RecurrenceKind = "recurrence_kind",
     Role = "admin_role",
     SigningAlg = "signing_alg",
+    WebhookEnd = "webhook_end",
 );

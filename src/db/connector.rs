@@ -29,6 +29,9 @@ pub struct TooOld {
 /// Settings of every session, where the server supports them. They let the server detect a client that has vanished:
 /// it ends idle transactions, probes silent connections, and stops abandoned statements.
 ///
+/// Sessions keep their plans while tables grow, so a plan that reads a whole table because it is small would become slow. By
+/// the cost of a page, such a plan is only chosen for a few pages. To compile plans would take longer than to execute them.
+///
 /// They are set after the start of the session, because poolers refuse unknown start-up parameters.
 const SETUP: &str = "\
 SELECT pg_is_in_recovery(), pg_backend_pid(), \
@@ -37,7 +40,7 @@ SELECT pg_is_in_recovery(), pg_backend_pid(), \
        (SELECT count(set_config(name, value, false)) FROM (VALUES \
           ('statement_timeout', '60s'), ('idle_in_transaction_session_timeout', '15s'), \
           ('tcp_user_timeout', '15s'), ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), \
-          ('tcp_keepalives_count', '2') \
+          ('tcp_keepalives_count', '2'), ('random_page_cost', '0.1'), ('jit', 'off') \
         ) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL)";
 
 /// The server's identification of a session. The start time distinguishes it from a later session with the same

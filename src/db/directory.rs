@@ -280,9 +280,17 @@ pub async fn delete_all(db: &Db, instance_ids: &[String], within: Option<&OrgId>
             SELECT o.state FROM agents JOIN one_shots o USING (instance_id)
             ORDER BY o.instance_id, o.job_id
             FOR UPDATE OF o
+        ), guarded AS MATERIALIZED (
+            -- The trigger takes them as well; here in the order of statements that store one-shots of several instances.
+            SELECT pg_advisory_xact_lock(hashtext('nas_cron.instances'), key)
+            FROM (
+                SELECT DISTINCT instance_lock(instance_id) AS key FROM agents
+                WHERE (SELECT count(*) FROM locked) >= 0
+                ORDER BY 1
+            ) keys
         ), gone AS (
             DELETE FROM instances i USING agents a
-            WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM locked) >= 0
+            WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM guarded) >= 0
             RETURNING i.instance_id
         ), unwanted AS (
             UPDATE wake_ups u

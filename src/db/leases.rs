@@ -191,7 +191,7 @@ pub async fn confirm(
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
-               c.last_started_at AS "started_at?", c.probes AS "probes?",
+               c.created_at AS "armed_at?", c.last_started_at AS "started_at?", c.probes AS "probes?",
                c.follows_gone AS "follows_gone?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
@@ -233,6 +233,7 @@ pub async fn confirm(
                     .unwrap_or_default(),
                 due_at: row.due_at?,
                 late_since: row.late_since,
+                armed_at: row.armed_at?,
                 started_at,
                 probes: row.probes?,
                 follows_gone: row.follows_gone?,

@@ -57,7 +57,8 @@ async fn answered_in(
         FROM present p
         WHERE i.instance_id = p.instance_id
         RETURNING i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
-                  i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!"
+                  i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!",
+                  i.xmin::text::bigint AS "version!"
         "#,
         reported.instance_id.as_str(),
         reported.org_id.as_str(),
@@ -79,6 +80,7 @@ async fn answered_in(
             pulled_at: row.pulled_at,
             looked_up_seconds: Some(0.0),
             denied_by_portal: denied,
+            version: row.version,
         };
         (AgentInstance::from(instance), row.was_denied && denied.is_none())
     }))

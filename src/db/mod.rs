@@ -12,6 +12,8 @@ pub mod circumstances;
 mod columns;
 mod connector;
 pub mod directory;
+pub mod dormant_jobs;
+pub mod events;
 mod execute;
 pub mod expiry;
 pub mod fires;
@@ -33,10 +35,13 @@ pub mod outcomes;
 mod pool;
 pub mod pooler;
 pub mod provisions;
+pub mod rearms;
 pub mod replicas;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;
+mod warm_up;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +53,7 @@ pub use self::connector::TooOld;
 use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
+pub use warm_up::warm_up;
 
 /// Options of the database connections.
 #[derive(Clone, Debug)]
@@ -73,7 +79,7 @@ pub struct Db {
     health: Arc<Health>,
     patience: Duration,
     max_connections: u32,
-    reads: Arc<instances::Reads>,
+    callers: Arc<instances::Callers>,
     provisions: Arc<provisions::Provisions>,
 }
 
@@ -192,8 +198,8 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        let (reads, provisions) = (Arc::default(), Arc::new(provisions::queue()));
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads, provisions })
+        let (callers, provisions) = (Arc::default(), Arc::new(provisions::queue()));
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections, callers, provisions })
     }
 
     /// Returns a handle to the same pool with a longer statement timeout, for background work.

@@ -14,25 +14,32 @@ pub async fn open_outages(db: &Db, found: &[(&InstanceId, &JobId, &str)]) -> DbR
     let instance_ids: Vec<&str> = found.iter().map(|(instance, ..)| instance.as_str()).collect();
     let job_ids: Vec<&str> = found.iter().map(|(_, job, _)| job.as_str()).collect();
     let callbacks: Vec<&str> = found.iter().map(|(.., callback)| *callback).collect();
-    let result = sqlx::query!(
+    let opened = sqlx::query_scalar!(
         r#"
-        UPDATE instances i SET unreachable_since = now(), probe_job_id = f.job_id
-        FROM (
-            SELECT DISTINCT ON (instance_id, callback_url) instance_id, job_id, callback_url
-            FROM unnest($1::text[] /* instance_id */, $2::text[] /* job_id */, $3::text[] /* callback_url */)
-                AS f(instance_id, job_id, callback_url)
-            ORDER BY instance_id, callback_url
-        ) f
-        WHERE i.instance_id = f.instance_id AND i.unreachable_since IS NULL
-          AND COALESCE(i.callback_url, f.callback_url) = f.callback_url
+        WITH opened AS (
+            UPDATE instances i SET unreachable_since = now(), probe_job_id = f.job_id
+            FROM (
+                SELECT DISTINCT ON (instance_id, callback_url) instance_id, job_id, callback_url
+                FROM unnest($1::text[] /* instance_id */, $2::text[] /* job_id */, $3::text[] /* callback_url */)
+                    AS f(instance_id, job_id, callback_url)
+                ORDER BY instance_id, callback_url
+            ) f
+            WHERE i.instance_id = f.instance_id AND i.unreachable_since IS NULL
+              AND COALESCE(i.callback_url, f.callback_url) = f.callback_url
+            RETURNING i.instance_id, f.job_id
+        ), noted AS (
+            INSERT INTO event_facts (type, instance_id, job_id)
+            SELECT 'instance.became_unreachable', instance_id, job_id FROM opened
+        )
+        SELECT count(*) AS "opened!" FROM opened
         "#,
         &instance_ids as &[&str],
         &job_ids as &[&str],
         &callbacks as &[&str],
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(opened.unsigned_abs())
 }
 
 /// Ends the outages of instances that answered. One-shots that waited for the probe are released; those that wait for a
@@ -42,9 +49,15 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"
         WITH closed AS (
-            UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL
-            WHERE instance_id = ANY ($1) AND unreachable_since IS NOT NULL
-            RETURNING instance_id
+            UPDATE instances i SET unreachable_since = NULL, probe_job_id = NULL
+            -- The row before, for its `unreachable_since`.
+            FROM instances before
+            WHERE i.instance_id = ANY ($1) AND i.unreachable_since IS NOT NULL AND before.instance_id = i.instance_id
+            RETURNING i.instance_id, before.unreachable_since
+        ), noted AS (
+            INSERT INTO event_facts (type, instance_id, data)
+            SELECT 'instance.became_reachable', instance_id, jsonb_build_object('unreachable_since', unreachable_since)
+            FROM closed
         ), locked AS MATERIALIZED (
             SELECT o.instance_id, o.job_id FROM one_shots o JOIN closed c USING (instance_id)
             WHERE o.state IN ('armed', 'waiting') AND (o.parked = 'unreachable' OR (o.parked IS NULL AND o.attempts > 0))

@@ -47,7 +47,7 @@ macro_rules! statement {
                 WITH ended AS (
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                            outcome::fire_outcome AS outcome, http_status, error, make_interval(secs => retry_in) AS retry_in,
-                           make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url
+                           make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url, armed_at
                     -- As subqueries, arrays do not make Postgres plan anew for their lengths.
                     FROM unnest((SELECT $1::uuid[] /* attempt_id */), (SELECT $2::text[] /* instance_id */),
                                 (SELECT $3::text[] /* job_id */), (SELECT $4::uuid[] /* schedule_id */),
@@ -56,9 +56,10 @@ macro_rules! statement {
                                 (SELECT $9::text[] /* outcome */), (SELECT $10::int2[] /* http_status */),
                                 (SELECT $11::text[] /* error */), (SELECT $12::float8[] /* retry_in */),
                                 (SELECT $13::float8[] /* retry_after */), (SELECT $14::bool[] /* ambiguous */),
-                                (SELECT $15::text[] /* answer */), (SELECT $16::text[] /* callback_url */))
+                                (SELECT $15::text[] /* answer */), (SELECT $16::text[] /* callback_url */),
+                                (SELECT $23::timestamptz[] /* armed_at */))
                         AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
-                             http_status, error, retry_in, retry_after, ambiguous, answer, callback_url)
+                             http_status, error, retry_in, retry_after, ambiguous, answer, callback_url, armed_at)
                 ), locked AS MATERIALIZED (
                     -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
                     SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
@@ -71,9 +72,9 @@ macro_rules! statement {
                 ), history AS (
                     -- The fence: an outcome counts once.
                     INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                                            ended_at, outcome, http_status, error, answer)
+                                            ended_at, outcome, http_status, error, answer, armed_at)
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
-                           outcome, http_status, error, answer
+                           outcome, http_status, error, answer, armed_at
                     FROM timed
                     "# + $if_recorded + r#"
                     RETURNING attempt_id
@@ -133,6 +134,7 @@ macro_rules! statement {
                 rules.second_fires_max,
                 rules.claim_lifetime,
                 rules.duplicate_delay,
+                &column(ended, |one| one.attempt.armed_at),
             )
             .fetch_all(db)
             .await?)
@@ -151,7 +153,7 @@ statement!(
     finish_known,
     "ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
          SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
-             error = excluded.error, answer = excluded.answer
+             error = excluded.error, answer = excluded.answer, armed_at = excluded.armed_at
          WHERE f.outcome = 'lost'",
     "JOIN history USING (attempt_id)"
 );

@@ -37,7 +37,8 @@ pub(super) async fn settled(db: &Db, instance_id: &InstanceId, job_id: &JobId) {
 }
 
 /// Provisions the job's one-shot: arms a new job, supersedes, or handles the same key again. The SQL functions `armed` and
-/// `provisioned` have the rules. Durable when it returns. `None`: the instance does not exist.
+/// `provisioned` have the rules. Durable when it returns. `None`: the instance does not exist, or has changed since it was
+/// [seen](Arm::seen).
 pub async fn provision(db: &Db, arm: &Arm, rules: &ArmRules) -> DbResult<Option<Armed>> {
     let session = db.clone();
     let answer = move |asked| provision_all(session.clone(), asked).boxed();
@@ -88,6 +89,11 @@ async fn provision_all(db: Db, asked: Vec<Asked>) -> Vec<DbResult<Option<Armed>>
     results
 }
 
+/// Executes the statement with nothing to provision.
+pub(super) async fn provision_nothing(db: &Db, rules: &ArmRules) -> DbResult<()> {
+    provision_jobs(db, &[], rules).await.map(drop)
+}
+
 /// A new job is not new any more.
 fn is_race(error: &DbError) -> bool {
     matches!(error, DbError::Conflict { constraint } if constraint == "one_shots_pkey")
@@ -95,7 +101,7 @@ fn is_race(error: &DbError) -> bool {
 
 /// Provisions different jobs in one statement: those that have a one-shot, or else, if none has one, those that have none.
 /// Then no statement waits for another one's new row while it holds a lock, so that there is no deadlock. Returns the line of
-/// each job whose instance exists, and its one-shot unless it is left for the next statement. Fails with a conflict if a
+/// each job whose instance exists as it was seen, and its one-shot unless it is left for the next statement. Fails with a conflict if a
 /// new job is not new any more: with `ON CONFLICT`, each row would be locked before it is updated or marked as final after
 /// it is inserted, which is one more record in the write-ahead log.
 async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Vec<(usize, Option<Armed>)>> {
@@ -113,10 +119,11 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
                         (SELECT $3::uuid[] /* schedule_id */), (SELECT $4::text[] /* dedup_key */),
                         (SELECT $5::text[] /* fire_at_text */), (SELECT $6::timestamptz[] /* fire_at */),
                         (SELECT $7::text[] /* callback_url */), (SELECT $8::timestamptz[] /* not_after */),
-                        (SELECT $9::bool[] /* limit_given */))
+                        (SELECT $9::bool[] /* limit_given */), (SELECT $15::bigint[] /* seen */))
                 WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, not_after,
-                                     limit_given, line)
+                                     limit_given, seen, line)
             JOIN instances i USING (instance_id)
+            WHERE COALESCE(i.xmin::text::bigint = g.seen, true)
             ORDER BY g.instance_id, g.job_id
         ), known AS MATERIALIZED (
             SELECT k.*
@@ -179,6 +186,7 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
         rules.second_fire_interval,
         rules.second_fires_max,
         BUILT_IN_LOOP_WITHIN,
+        &column(arms, |arm| arm.seen) as &[Option<i64>],
     )
     .fetch_all(db)
     .await?;

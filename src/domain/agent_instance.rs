@@ -30,4 +30,6 @@ pub struct AgentInstance {
     pub looked_up: Option<Duration>,
     /// The portal's denial, if its last response was one.
     pub denied_by_portal: Option<PortalDenial>,
+    /// Version of the row: each change of it gives another one.
+    pub version: i64,
 }

@@ -39,6 +39,8 @@ pub struct Attempt {
     /// Earliest time at which this service could have made it, if its lateness is measured. `None` for retries, second
     /// fires, and one-shots that were armed after their instant, held, or parked by an outage.
     pub late_since: Option<DateTime<Utc>>,
+    /// Time at which its one-shot was armed.
+    pub armed_at: DateTime<Utc>,
     /// Its start, by the database's clock.
     pub started_at: DateTime<Utc>,
     /// True if it probes an unreachable instance.
@@ -60,6 +62,7 @@ impl Attempt {
             dedup_key: self.dedup_key.clone(),
             fire_at: self.fire_at.instant(),
             attempt: self.attempt,
+            armed_at: self.armed_at,
             started_at: self.started_at,
             callback_url: self.callback_url.as_str().to_owned(),
         }
@@ -83,6 +86,8 @@ pub struct StartedAttempt {
     pub fire_at: DateTime<Utc>,
     /// The number of the attempt within the retry budget, from 1.
     pub attempt: u32,
+    /// Time at which its one-shot was armed.
+    pub armed_at: DateTime<Utc>,
     /// Start of the attempt, by the database's clock.
     pub started_at: DateTime<Utc>,
     /// The callback that it goes to.

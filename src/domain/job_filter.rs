@@ -33,6 +33,8 @@ pub struct JobFilter {
     pub org_id: Option<OrgId>,
     /// One-shots in one of these states; empty for any state.
     pub states: Vec<OneShotState>,
+    /// Those of dormant jobs, in addition to those in one of `states`.
+    pub dormant: bool,
     /// Parked one-shots only, for any reason.
     pub parked: bool,
     /// One-shots that are due by the database's clock, not parked, and not in flight.
@@ -69,6 +71,17 @@ impl JobFilter {
         Self { instance_id: Some(instance_id.clone()), job_id: Some(job_id.clone()), ..Self::default() }
     }
 
+    /// Selects jobs in one of these states.
+    pub fn select(&mut self, states: &[ListedState]) {
+        self.states = states.iter().filter_map(|state| state.of_one_shot()).collect();
+        self.dormant = states.contains(&ListedState::Dormant);
+    }
+
+    /// True if it selects dormant jobs only.
+    pub const fn only_dormant(&self) -> bool {
+        self.dormant && self.states.is_empty()
+    }
+
     /// True if it selects every job.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
@@ -80,7 +93,7 @@ impl JobFilter {
             "org_id" => self.org_id = Some(OrgId::new(text)?),
             "instance_id" => self.instance_id = Some(InstanceId::new(text)?),
             "job_id" => self.job_id = Some(JobId::new(text)?),
-            "state" => self.states = states(text)?,
+            "state" => self.select(&states(text)?),
             "parked" => self.parked = flag("parked", text)?,
             "overdue" => self.overdue = flag("overdue", text)?,
             "outcome" => {
@@ -100,7 +113,8 @@ impl JobFilter {
 
     /// Returns the conditions of a query, in the order of `NAMES`. [`Self::set`] reads them.
     pub fn pairs(&self) -> Vec<(&'static str, String)> {
-        let states: Vec<_> = self.states.iter().map(|state| state.as_str()).collect();
+        let dormant = self.dormant.then_some(DORMANT);
+        let states: Vec<_> = self.states.iter().map(|state| state.as_str()).chain(dormant).collect();
         let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
         let values = [
             self.org_id.as_ref().map(ToString::to_string),
@@ -120,19 +134,43 @@ impl JobFilter {
     }
 }
 
+/// The state of dormant jobs in lists.
+const DORMANT: &str = "dormant";
+
+/// A state by which jobs are selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedState {
+    /// A state of one-shots.
+    OneShot(OneShotState),
+    /// Delivered one-shots of jobs that are dormant.
+    Dormant,
+}
+
+impl ListedState {
+    const fn of_one_shot(self) -> Option<OneShotState> {
+        match self {
+            Self::OneShot(state) => Some(state),
+            Self::Dormant => None,
+        }
+    }
+}
+
 /// Parses a list of states. Being parked is not one of them: a parked one-shot keeps the state that it had.
-fn states(text: &str) -> Result<Vec<OneShotState>, InvalidField> {
+fn states(text: &str) -> Result<Vec<ListedState>, InvalidField> {
     text.split(',').map(|word| state(word).map_err(|problem| InvalidField::new("state", problem))).collect()
 }
 
 /// Parses a state.
-pub fn state(text: &str) -> Result<OneShotState, String> {
+pub fn state(text: &str) -> Result<ListedState, String> {
+    if text == DORMANT {
+        return Ok(ListedState::Dormant);
+    }
     if text == "parked" {
         return Err(
             "a parked one-shot keeps its state; use `parked` instead of the state `parked`".to_owned()
         );
     }
-    text.parse()
+    text.parse().map(ListedState::OneShot).map_err(|error: String| format!("{error}, {DORMANT}"))
 }
 
 /// Checks the text that an error contains.
@@ -167,7 +205,7 @@ mod tests {
             "acme",
             "a/b",
             "job 1",
-            "dead,stuck",
+            "dead,stuck,dormant",
             "true",
             "true",
             "failed",

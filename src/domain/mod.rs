@@ -8,9 +8,11 @@
 //!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
+//! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
 //!   they did.
-//! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`StoredKey`] and the other types at the top of this module: signing keys.
+//! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
+//!   whose agents have not armed the next fire. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
@@ -26,6 +28,8 @@ pub mod clock_sample;
 pub mod database_url;
 mod deferral;
 pub mod direct_call;
+pub mod dormancy;
+pub mod event;
 pub mod hold;
 pub mod identity;
 pub mod job;
@@ -38,9 +42,11 @@ pub mod login;
 pub mod one_shot;
 pub mod outbox;
 pub mod qstash_region;
+pub mod recurrence;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;
+pub mod webhook;
 mod words;
 
 pub use deferral::Deferral;

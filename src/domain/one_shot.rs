@@ -25,6 +25,8 @@ pub struct Arm {
     pub callback_url: CallbackUrl,
     /// The latest start of an attempt. `Keep` keeps that of a live one-shot with this key; a new arm has none then.
     pub not_after: Given<NotAfter>,
+    /// Version of the instance's row that the caller was admitted with: with another one, nothing is armed. `None`: any.
+    pub seen: Option<i64>,
 }
 
 /// A job's current one-shot after a provision.

@@ -66,16 +66,16 @@ pub struct AddressPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The scheme is neither https nor http.
-    #[error("unsupported scheme `{0}`: the callback must be an https URL")]
+    #[error("unsupported scheme `{0}`: use an https URL")]
     Scheme(String),
     /// The scheme is http, and the address is not in the allow-list.
-    #[error("plain http is only allowed for addresses in the allow-list: the callback must be an https URL")]
+    #[error("plain http is only allowed for addresses in the allow-list: use an https URL")]
     PlainHttp,
     /// The URL contains a user name or a password, which would be sent instead of the fire token.
-    #[error("the callback URL must not contain credentials")]
+    #[error("the URL must not contain credentials")]
     Credentials,
     /// The URL has no host.
-    #[error("the callback URL has no host")]
+    #[error("the URL has no host")]
     NoHost,
     /// The host is a literal address that must not be dialled.
     #[error("the address {0} is neither public nor in the allow-list")]

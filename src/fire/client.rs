@@ -1,9 +1,8 @@
 //! The HTTP client for agents.
 //!
 //! Its guarantees:
-//! - **It connects only to permitted addresses** ([`AddressPolicy`]): literal hosts are checked in the URL, names in the
-//!   resolver. It uses no proxies from the environment, follows no redirects, and sends no token over plain http outside
-//!   the allow-list.
+//! - **It connects only to permitted addresses** ([`Connections`]). It uses no proxies from the environment, follows no
+//!   redirects, and sends no token over plain http outside the allow-list.
 //! - **A shortage of this process is not the agent's failure** ([`Shortage`]): without a free descriptor, for example, no
 //!   agent was dialled.
 //! - **One timeout** covers name resolution, connection, request, status and body.
@@ -31,65 +30,24 @@ use url::{Host, Url};
 use super::UNREGISTERED;
 use super::address_policy::{AddressError, AddressPolicy};
 use super::answer::{Ambiguous, Answer, Refused};
+use super::classify;
+use super::connections::Connections;
+pub use super::connections::{ClientConfig, ClientError};
 use super::redact::redact;
-use super::resolver::{GuardedResolver, Names, Scope};
-use super::shortage::{self, Recent, Shortage};
+use super::resolver::Names;
+use super::shortage::{self, Shortage};
 use crate::domain::Deferral;
 use crate::membership::Membership;
-
-mod classify;
 
 /// Maximum number of bytes that are read of a response body.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Delay of a timeout after which this process counts as stalled: it was stopped, or had no CPU, while it connected.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Settings of the connections. The defaults are meant for production.
-#[derive(Clone, Debug)]
-pub struct ClientConfig {
-    /// Timeout of name resolution, TCP and TLS together. Default 10 s; a longer wait counts as an outage.
-    pub connect_timeout: Duration,
-    /// Time for which an idle connection is kept. Default 4 s, below the 5 s after which common agent servers (uvicorn,
-    /// Node) close it: a request that is sent during the close is lost with an ambiguous result.
-    pub pool_idle_timeout: Duration,
-    /// Maximum number of idle connections per agent. Default 256.
-    pub pool_max_idle_per_host: usize,
-    /// Maximum time from the status to the end of the body, within the attempt's timeout. Default 5 s: the status has
-    /// decided, and the outcome should be recorded soon.
-    pub body_timeout: Duration,
-    /// Trusted root certificates in addition to the system's.
-    pub extra_roots: Vec<reqwest::Certificate>,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            pool_idle_timeout: Duration::from_secs(4),
-            pool_max_idle_per_host: 256,
-            body_timeout: Duration::from_secs(5),
-            extra_roots: Vec::new(),
-        }
-    }
-}
-
-/// Building the client failed: the system has no trusted certificates, or an extra one is unreadable.
-#[derive(Debug, thiserror::Error)]
-#[error("setting up the HTTP client for agents failed: {cause}; install the system's CA certificates")]
-pub struct ClientError {
-    /// Text of the innermost error.
-    cause: String,
-}
-
 /// Posts fires to agents and keeps connections. Share one per process.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
-    policy: AddressPolicy,
-    https: reqwest::Client,
-    /// A separate client, because a resolver does not know the scheme: its resolver returns allow-listed addresses only.
-    http: reqwest::Client,
-    resolver: GuardedResolver,
-    shortages: Recent,
+    connections: Connections,
     connect_timeout: Duration,
     body_timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -112,35 +70,8 @@ impl AgentClient {
         clock: Arc<dyn Clock>,
         names: &Names,
     ) -> Result<Self, ClientError> {
-        // An error means that a provider is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let shortages = Recent::default();
-        let resolver = |scope| GuardedResolver::new(policy.clone(), scope, names.clone(), shortages.clone());
-        let builder = |scope| {
-            reqwest::Client::builder()
-                .dns_resolver(resolver(scope))
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(config.connect_timeout)
-                .pool_idle_timeout(config.pool_idle_timeout)
-                .pool_max_idle_per_host(config.pool_max_idle_per_host)
-        };
-        let https =
-            builder(Scope::Permitted).https_only(true).tls_certs_merge(config.extra_roots.iter().cloned());
-        // This client never uses TLS, so it does not load the system's certificates.
-        let http = builder(Scope::AllowListed).tls_certs_only([]);
-        let build = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|error| ClientError { cause: classify::innermost(&error) })
-        };
         Ok(Self {
-            https: build(https)?,
-            http: build(http)?,
-            resolver: resolver(Scope::Permitted),
-            policy,
-            shortages,
+            connections: Connections::with_names(policy, config, names)?,
             connect_timeout: config.connect_timeout,
             body_timeout: config.body_timeout,
             clock,
@@ -166,7 +97,7 @@ impl AgentClient {
 
     /// Checks a callback as every fire does, without a look-up of its host.
     pub fn check(&self, callback_url: &Url) -> Result<(), AddressError> {
-        self.policy.check_url(callback_url)
+        self.connections.check(callback_url)
     }
 
     /// Like [`Self::post_fire`], with a future that is ready at the deadline.
@@ -179,7 +110,7 @@ impl AgentClient {
         deadline: impl Future<Output = ()>,
     ) -> Result<Answer, Shortage> {
         let url = fire_url(callback_url);
-        if let Err(error) = self.policy.check_url(&url) {
+        if let Err(error) = self.connections.check(&url) {
             return Ok(Answer::Refused(Refused::Address(error)));
         }
         let headers = match headers(token) {
@@ -240,7 +171,7 @@ impl AgentClient {
         if shortage.reason == Deferral::Ports && !self.has_source_addresses(url).await {
             return None;
         }
-        self.shortages.note(shortage.reason);
+        self.connections.shortages.note(shortage.reason);
         Some(shortage)
     }
 
@@ -249,7 +180,7 @@ impl AgentClient {
         let ips = match url.host() {
             Some(Host::Ipv4(ip)) => vec![ip.into()],
             Some(Host::Ipv6(ip)) => vec![ip.into()],
-            Some(Host::Domain(name)) => match self.resolver.permitted(name).await {
+            Some(Host::Domain(name)) => match self.connections.resolver.permitted(name).await {
                 Ok(addresses) => addresses.iter().map(std::net::SocketAddr::ip).collect(),
                 Err(_) => return true,
             },
@@ -265,7 +196,7 @@ impl AgentClient {
         headers: HeaderMap,
         attempt: &mut Attempt,
     ) -> Result<(), reqwest::Error> {
-        let client = if url.scheme() == "https" { &self.https } else { &self.http };
+        let client = self.connections.client(url);
         let send = |attempt: &Attempt| {
             client.post(url.clone()).headers(headers.clone()).body(attempt.request_body()).send()
         };

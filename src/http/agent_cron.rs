@@ -13,11 +13,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody, callback_warnings, log_fields};
+use super::{ApiError, Caller, JsonBody, RememberedCaller, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
-use crate::domain::one_shot::OneShot;
-use crate::instance::Authenticator;
+use crate::domain::one_shot::{Armed, OneShot};
+use crate::instance::{AgentInstance, Authenticator};
 use crate::oneshot::{OneShots, Provision};
 use crate::scheduler::Scheduler;
 
@@ -60,23 +60,40 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
     AgentApiErrors, BodyErrors))]
 async fn provision(
     State(state): State<AgentCron>,
-    caller: Caller,
+    caller: RememberedCaller,
     JsonBody(body): JsonBody<ProvisionRequest>,
 ) -> Result<Json<ProvisionResponse>, ApiError> {
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
         .with_auth(body.auth)
         .with_not_after(body.not_after)?;
     log_fields::job(&wanted.job_id);
-    let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
+    let (caller, armed) = arm(&state, caller, &wanted).await?;
     log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
-    state.scheduler.awake(&caller.instance);
+    state.scheduler.awake(&caller);
     let never_dialled = state.scheduler.never_dials(&wanted.callback_url);
     let callback = callback_warnings::of(&wanted.callback_url, never_dialled, armed.followed);
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
         warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(callback).collect(),
     }))
+}
+
+/// Arms for the caller as it is remembered, or else as it is now.
+async fn arm(
+    state: &AgentCron,
+    caller: RememberedCaller,
+    wanted: &Provision,
+) -> Result<(AgentInstance, Armed), ApiError> {
+    if caller.is_remembered() {
+        let Caller { instance, deadline } = &caller.caller;
+        if let Some(armed) = state.one_shots.provision_remembered(instance, wanted, *deadline).await? {
+            return Ok((caller.caller.instance, armed));
+        }
+    }
+    let Caller { instance, deadline } = caller.current(&state.authenticator).await?;
+    let armed = state.one_shots.provision(&instance, wanted, deadline).await?;
+    Ok((instance, armed))
 }
 
 /// Cancel a job's one-shot

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::error::ApiError;
 use super::log_fields;
-use crate::instance::{AgentInstance, Authenticator, Claimed, Credential};
+use crate::instance::{Admitted, AgentInstance, Authenticator, Claimed, Credential};
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
 /// database. Real agents time out after 15 s and do not retry
@@ -49,11 +49,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let deadline = Instant::now() + AGENT_API_BUDGET;
         let authenticator = Authenticator::from_ref(state);
-        let credential = match credential(&parts.headers) {
-            Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
-            other => other,
-        };
-        let credential = credential.inspect_err(|error| without_credential(&authenticator, error))?;
+        let credential = presented(&authenticator, &parts.headers)?;
         Self::known(&authenticator, credential, deadline).await
     }
 }
@@ -67,6 +63,52 @@ impl Caller {
         let instance = authenticator.authenticate(credential, deadline).await?;
         log_fields::agent(&instance.instance_id);
         Ok(Self { instance, deadline })
+    }
+}
+
+/// The calling agent instance, which may have changed since it was read: for a statement that compares its version. As an
+/// extractor, it must precede the body.
+#[derive(Clone, Debug)]
+pub struct RememberedCaller {
+    /// The caller as it was read.
+    pub caller: Caller,
+    /// The credential, if the instance was not read for this request.
+    remembered_for: Option<HeaderValue>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RememberedCaller
+where
+    Authenticator: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + AGENT_API_BUDGET;
+        let authenticator = Authenticator::from_ref(state);
+        let credential = presented(&authenticator, &parts.headers)?;
+        let Admitted { instance, is_remembered } =
+            authenticator.authenticate_remembered(credential, deadline).await?;
+        log_fields::agent(&instance.instance_id);
+        let header = parts.headers.get(AUTHORIZATION).filter(|_| is_remembered);
+        Ok(Self { caller: Caller { instance, deadline }, remembered_for: header.cloned() })
+    }
+}
+
+impl RememberedCaller {
+    /// True if the instance was not read for this request.
+    pub fn is_remembered(&self) -> bool {
+        self.remembered_for.is_some()
+    }
+
+    /// Returns the caller as it is now. Fails if it may not call any more.
+    pub async fn current(self, authenticator: &Authenticator) -> Result<Caller, ApiError> {
+        match self.remembered_for {
+            None => Ok(self.caller),
+            Some(header) => {
+                let credential = credential_in(&header)?;
+                Caller::known(authenticator, credential, self.caller.deadline).await
+            }
+        }
     }
 }
 
@@ -87,6 +129,15 @@ where
             bearer_token(&parts.headers).inspect_err(|error| without_credential(&authenticator, error))?;
         Caller::known(&authenticator, Credential::Bearer(token), deadline).await.map(Self)
     }
+}
+
+/// Returns the credential of a request to the agent API.
+fn presented<'a>(authenticator: &Authenticator, headers: &'a HeaderMap) -> Result<Credential<'a>, ApiError> {
+    let credential = match credential(headers) {
+        Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
+        other => other,
+    };
+    credential.inspect_err(|error| without_credential(authenticator, error))
 }
 
 /// Logs a request whose headers contain no credential.
@@ -110,6 +161,10 @@ fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     if values.next().is_some() {
         return Err(ApiError::InvalidToken("the request carries more than one Authorization header"));
     }
+    credential_in(value)
+}
+
+fn credential_in(value: &HeaderValue) -> Result<Credential<'_>, ApiError> {
     let value =
         value.to_str().map_err(|_| ApiError::InvalidToken("the Authorization header is not ASCII"))?;
     let (scheme, presented) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));
@@ -127,7 +182,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
 mod tests {
     use axum::Router;
     use axum::body::{Body, to_bytes};
-    use axum::http::{HeaderValue, Request};
+    use axum::http::Request;
     use axum::routing::post;
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -24,6 +24,6 @@ pub mod relay;
 pub mod router;
 pub mod server;
 
-pub use auth::{BearerCaller, Caller};
+pub use auth::{BearerCaller, Caller, RememberedCaller};
 pub use error::{ApiError, Problem};
 pub use extract::JsonBody;

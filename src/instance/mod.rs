@@ -21,6 +21,7 @@ mod own_keys;
 mod portal_http;
 pub mod portal_keys;
 mod refusal_log;
+mod remembered;
 pub mod resolve;
 mod single_flight;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use key_set::{KeySet, KeySetError, Unusable};
 pub use lookup::{Lookup, LookupError};
 pub use portal_keys::PortalKeys;
 pub use refusal_log::{Claimed, RefusalLog};
+pub use remembered::Remembered;
 pub use resolve::Refusal;
 pub use token_error::TokenError;
 pub use token_rules::TokenRules;
@@ -76,6 +78,17 @@ pub struct Authenticator {
     pub identities: Option<Identities>,
     /// Logs callers that were not admitted.
     pub refusals: Arc<RefusalLog>,
+    /// The instances of recent callers.
+    pub remembered: Remembered,
+}
+
+/// An authenticated instance.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The instance. It is enabled.
+    pub instance: AgentInstance,
+    /// True if it may have changed since it was read. Use it only for a statement that compares its version.
+    pub is_remembered: bool,
 }
 
 /// The credential in an `Authorization` header, by its scheme.
@@ -147,15 +160,44 @@ impl Authenticator {
         }
     }
 
+    /// Like [`authenticate`](Self::authenticate), but without a statement if the caller's instance is remembered.
+    pub async fn authenticate_remembered(
+        &self,
+        credential: Credential<'_>,
+        deadline: Instant,
+    ) -> Result<Admitted, AuthError> {
+        let instance = match credential {
+            Credential::Bearer(token) => {
+                let verified = self.verified(token, deadline).await?;
+                if let Some(instance) = self.remembered(&verified).await {
+                    return Ok(Admitted { instance, is_remembered: true });
+                }
+                self.admitted(&verified, deadline).await?
+            }
+            Credential::AgentAssertion(_) => self.authenticate(credential, deadline).await?,
+        };
+        Ok(Admitted { instance, is_remembered: false })
+    }
+
     async fn bearer(&self, token: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
+        let verified = self.verified(token, deadline).await?;
+        self.admitted(&verified, deadline).await
+    }
+
+    async fn verified(&self, token: &str, deadline: Instant) -> Result<Verified<'_>, AuthError> {
         let verified = self.issuers.verify(token, self.clock.now(), deadline).await;
-        let verified = verified.map_err(AuthError::from).inspect_err(|error| {
+        verified.map_err(AuthError::from).inspect_err(|error| {
             self.refusals.note_error(error, &Claimed::in_jwt(token));
-        })?;
-        let admitted = self.admitted(&verified, deadline).await;
-        admitted.inspect_err(|error| {
-            self.refusals.note_error(error, &Claimed::verified(&verified.claims));
         })
+    }
+
+    /// Returns the remembered instance of a verified token, if it admits the caller. Otherwise it has to be read.
+    async fn remembered(&self, verified: &Verified<'_>) -> Option<AgentInstance> {
+        let identity = resolve::identify(&verified.claims).ok()?;
+        let found = self.remembered.get(&identity).await?;
+        let is_current = self.lookup.as_ref().is_none_or(|lookup| lookup.is_recent(&found));
+        let may_call = is_current && verified.rules.accepts_org(found.org_id.as_str());
+        may_call.then(|| resolve::admit(&verified.claims, Some(found), self.clock.now()).ok())?
     }
 
     async fn asserted(&self, presented: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
@@ -166,7 +208,15 @@ impl Authenticator {
 
     /// Returns the instance that a verified token belongs to.
     async fn admitted(&self, verified: &Verified<'_>, deadline: Instant) -> Result<AgentInstance, AuthError> {
-        let found = self.find(resolve::identify(&verified.claims)?, &verified.claims, deadline).await?;
+        let admitted = self.read(verified, deadline).await;
+        admitted.inspect_err(|error| {
+            self.refusals.note_error(error, &Claimed::verified(&verified.claims));
+        })
+    }
+
+    async fn read(&self, verified: &Verified<'_>, deadline: Instant) -> Result<AgentInstance, AuthError> {
+        let identity = resolve::identify(&verified.claims)?;
+        let found = self.find(identity.clone(), &verified.claims, deadline).await?;
         // An issuer that is limited to some orgs has no access to instances of other orgs, whatever its tokens claim.
         let found = found.filter(|instance| verified.rules.accepts_org(instance.org_id.as_str()));
         match resolve::admit(&verified.claims, found, self.clock.now()) {
@@ -175,7 +225,11 @@ impl Authenticator {
             Err(Refusal::InvalidClient | Refusal::NotYetKnown) if verified.own => {
                 Err(TokenError::SessionOver.into())
             }
-            admitted => Ok(admitted?),
+            admitted => {
+                let instance = admitted?;
+                self.remembered.add(identity, instance.clone()).await;
+                Ok(instance)
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::domain::agent_instance::AgentInstance;
 pub const REGISTRATION_GRACE: TimeDelta = TimeDelta::minutes(10);
 
 /// The identity by which to find the caller's instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A client, or an audience in its place, `agent:<id>`.
     Client(InstanceId),
@@ -120,6 +120,7 @@ mod tests {
             pulled_at: None,
             looked_up: None,
             denied_by_portal: None,
+            version: 1,
         }
     }
 

@@ -34,5 +34,6 @@ pub(crate) fn authenticator(keys: &[&Signing]) -> Authenticator {
         db,
         clock,
         refusals: Arc::default(),
+        remembered: super::Remembered::default(),
     }
 }

@@ -11,7 +11,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{backends, connections, fires, one_shots, panics, requests};
+use super::{backends, connections, fires, one_shots, panics, requests, webhooks};
 
 /// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
 const AGGREGATION_PERIOD: Duration = Duration::from_secs(5);
@@ -52,6 +52,7 @@ pub(super) fn describe() {
     requests::describe();
     panics::describe();
     connections::describe();
+    webhooks::describe();
 }
 
 /// Returns the router of `GET /metrics`, for its own listener. Requires a Tokio runtime: aggregation runs until the router

@@ -13,6 +13,7 @@ mod labels;
 mod one_shots;
 mod panics;
 mod requests;
+mod webhooks;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
@@ -21,11 +22,12 @@ pub use self::fires::{
     InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered, replica_died,
     set_db_clock_offset,
 };
-pub use self::one_shots::{expired, set_one_shots, set_withheld};
+pub use self::one_shots::{expired, set_dormant, set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
 };
+pub use self::webhooks::{event_made, set_webhooks, webhook_attempted};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -35,6 +37,7 @@ pub(crate) mod tests {
 
     use super::export::{describe, recorder};
     use super::*;
+    use crate::domain::dormancy::DormantReason;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
     use crate::domain::{Deferral, FireOutcome, HoldScope};
@@ -72,11 +75,15 @@ pub(crate) mod tests {
             disabled: 2,
             denied: 0,
         });
+        set_dormant(&[(DormantReason::Silent, 2)]);
         leases_lost(1);
         recovered(3);
         expired(1);
         set_db_clock_offset(-0.25);
         panicked(PanicPlace::Fire);
+        event_made("dead_letter.created");
+        webhook_attempted("delivered");
+        set_webhooks(2, 1);
         connection_opened(Listener::Public);
         connection_opened(Listener::Public);
         connection_closed(Listener::Public, Closed::Idle);
@@ -86,6 +93,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "the snapshot has a line for each series")]
     fn every_metric_has_a_description_and_histograms_have_buckets() {
         let text = counted(everything);
         let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
@@ -139,10 +147,28 @@ pub(crate) mod tests {
         nas_cron_dead_letters{reason="budget_spent"} 0
         nas_cron_dead_letters{reason="expired"} 1
         nas_cron_dead_replicas_total 1
+        nas_cron_dormant_jobs{reason="gateway_stopped"} 0
+        nas_cron_dormant_jobs{reason="silent"} 2
+        nas_cron_dormant_jobs{reason="withheld"} 0
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0
         nas_cron_due_one_shots{kind="released"} 0
+        nas_cron_events_total{type="clock.corrected"} 0
+        nas_cron_events_total{type="clock.drifted"} 0
+        nas_cron_events_total{type="dead_letter.created"} 1
+        nas_cron_events_total{type="instance.became_reachable"} 0
+        nas_cron_events_total{type="instance.became_unreachable"} 0
+        nas_cron_events_total{type="job.became_active"} 0
+        nas_cron_events_total{type="job.became_dormant"} 0
+        nas_cron_events_total{type="one_shot.stuck"} 0
+        nas_cron_events_total{type="signing_key.activated"} 0
+        nas_cron_events_total{type="signing_key.published"} 0
+        nas_cron_events_total{type="signing_key.removed"} 0
+        nas_cron_events_total{type="signing_key.retired"} 0
+        nas_cron_events_total{type="wake_up.missed"} 0
+        nas_cron_events_total{type="webhook.tested"} 0
+        nas_cron_failed_webhooks 1
         nas_cron_fire_attempt_duration_seconds_count{status_class="2xx"} 1
         nas_cron_fire_attempt_duration_seconds_count{status_class="none"} 1
         nas_cron_fire_attempt_duration_seconds_sum{status_class="2xx"} 0.009
@@ -179,6 +205,11 @@ pub(crate) mod tests {
         nas_cron_parked_one_shots{reason="unreachable"} 0
         nas_cron_provision_duration_seconds_count 1
         nas_cron_provision_duration_seconds_sum 0.002
+        nas_cron_webhook_attempts_total{outcome="delivered"} 1
+        nas_cron_webhook_attempts_total{outcome="failed"} 0
+        nas_cron_webhook_attempts_total{outcome="gone"} 0
+        nas_cron_webhook_attempts_total{outcome="refused"} 0
+        nas_cron_webhook_pending_deliveries 2
         nas_cron_withheld_instances{reason="denied"} 0
         nas_cron_withheld_instances{reason="disabled"} 2
         nas_cron_withheld_instances{reason="unreachable"} 1

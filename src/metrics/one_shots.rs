@@ -3,6 +3,7 @@
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
+use crate::domain::dormancy::DormantReason;
 use crate::domain::hold::Withheld;
 use crate::domain::one_shot::{DueKind, OneShotCounts};
 
@@ -12,6 +13,7 @@ const DUE: &str = "nas_cron_due_one_shots";
 const OLDEST_OVERDUE: &str = "nas_cron_oldest_overdue_seconds";
 const DEAD_LETTERS: &str = "nas_cron_dead_letters";
 const EXPIRED: &str = "nas_cron_one_shots_expired_total";
+const DORMANT: &str = "nas_cron_dormant_jobs";
 const HOLDS: &str = "nas_cron_holds";
 const WITHHELD: &str = "nas_cron_withheld_instances";
 
@@ -41,6 +43,11 @@ pub(super) fn describe() {
     );
     describe_counter!(EXPIRED, "One-shots that became dead letters because their not_after has passed");
     counter!(EXPIRED).increment(0);
+    describe_gauge!(
+        DORMANT,
+        "Jobs whose agents have not armed the next fire in time, by reason: silent (unknown), gateway_stopped, withheld \
+         (disabled, denied or on hold); at most 10,000 are counted"
+    );
     describe_gauge!(HOLDS, "Active holds, by scope: all (the whole service), org, instance");
     describe_gauge!(
         WITHHELD,
@@ -63,6 +70,13 @@ pub fn set_one_shots(counts: &OneShotCounts) {
     gauge!(OLDEST_OVERDUE).set(counts.oldest_overdue);
     for reason in DeadReason::ALL {
         gauge!(DEAD_LETTERS, "reason" => reason.as_str()).set(sum(&counts.dead_letters, reason));
+    }
+}
+
+/// Sets the gauge of dormant jobs. A reason missing from `counts` is set to 0.
+pub fn set_dormant(counts: &[(DormantReason, i64)]) {
+    for reason in DormantReason::ALL {
+        gauge!(DORMANT, "reason" => reason.as_str()).set(sum(counts, reason));
     }
 }
 

@@ -6,7 +6,7 @@ use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, Org, OrgPage};
 use nas_cron_protocol::{InstanceId, InvalidField, OrgId};
 
 use super::{OperationError, OperationResult, Operations, cursor};
-use crate::db::{directory as instances, orgs};
+use crate::db::{directory as instances, orgs, webhooks};
 use crate::directory::{self, again};
 
 /// Maximum number of orgs of a page.
@@ -73,6 +73,7 @@ impl Operations {
             if batch.is_empty() {
                 if let DeletionOf::Org(org_id) = of {
                     orgs::forget(&self.db, org_id).await?;
+                    webhooks::delete_org(&self.db, org_id.as_str()).await?;
                 }
                 return Ok(DeletionReport { deleted, confirm: None, ..planned });
             }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::recovery::Recovery;
-use super::{Inner, expiry};
-use crate::db::{DbResult, leases, wake_ups};
+use super::{Inner, expiry, presence};
+use crate::db::{DbResult, events, leases, wake_ups};
+use crate::db_clock::Offset;
 use crate::heartbeat;
 use crate::metrics;
 
@@ -17,7 +18,7 @@ pub(super) const BATCH: u16 = 1_000;
 /// Pause after a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 /// Pause of an idle loop, as a share of the horizon. Below 1, so that every one-shot is seen before it is due.
-pub(super) const IDLE_SHARE: f64 = 0.9;
+pub(super) const IDLE_SHARE: f64 = 0.95;
 /// Minimum pause between rounds, however many hints arrive.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
@@ -62,7 +63,7 @@ async fn round(inner: &Inner, recovery: &mut Recovery) -> DbResult<Duration> {
     inner.db_clock.observe(next.clock);
     let offset = inner.db_clock.offset();
     metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
-    inner.offset_log.lock().note(&offset);
+    note_offset(inner, &offset).await?;
     let horizon = inner.rules.horizon;
     // Other replicas may hold leases of what is due within the horizon.
     let leases = next.first_in.is_some_and(|due_in| due_in <= horizon) || next.superseded_ends_in.is_some();
@@ -105,6 +106,20 @@ async fn round(inner: &Inner, recovery: &mut Recovery) -> DbResult<Duration> {
         }
     }
     Ok(pause)
+}
+
+/// Logs a clock offset that has become large or tolerable, and notes it for an event.
+async fn note_offset(inner: &Inner, offset: &Offset) -> DbResult<()> {
+    let before = *inner.offset_log.lock();
+    let noted = inner.offset_log.lock().note(offset);
+    let Some(corrected) = noted else { return Ok(()) };
+    let offset_s = offset.ahead.as_seconds_f64();
+    let stored = events::note_clock(&inner.db, &presence::host_name(), offset_s, corrected).await;
+    if stored.is_err() {
+        // Noted again in the next round.
+        *inner.offset_log.lock() = before;
+    }
+    stored
 }
 
 /// Takes over one-shots whose external wake-up is overdue; the claim that follows leases them. Returns their number. If it

@@ -9,7 +9,7 @@ use crate::db_clock::Offset;
 const CHANGE: TimeDelta = TimeDelta::seconds(5);
 
 /// The last offset that was logged, while the offset is large.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OffsetLog(Option<TimeDelta>);
 
 /// A log line.
@@ -22,16 +22,23 @@ enum Line {
 }
 
 impl OffsetLog {
-    /// Logs an offset if it differs from the last one that was logged.
-    pub(super) fn note(&mut self, offset: &Offset) {
+    /// Logs an offset if it differs from the last one that was logged. Returns true if the offset is then tolerable again,
+    /// false if it is large, and `None` if nothing was logged.
+    pub(super) fn note(&mut self, offset: &Offset) -> Option<bool> {
         let offset_s = offset.ahead.as_seconds_f64();
         match self.judge(offset) {
-            Some(Line::Large) => warn!(
-                offset_s,
-                "local clock differs from the database's clock; tokens and fires use the database's; set both with NTP"
-            ),
-            Some(Line::Over) => info!(offset_s, "local clock agrees with the database's clock again"),
-            None => {}
+            Some(Line::Large) => {
+                warn!(
+                    offset_s,
+                    "local clock differs from the database's clock; tokens and fires use the database's; set both with NTP"
+                );
+                Some(false)
+            }
+            Some(Line::Over) => {
+                info!(offset_s, "local clock agrees with the database's clock again");
+                Some(true)
+            }
+            None => None,
         }
     }
 

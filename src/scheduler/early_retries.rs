@@ -16,6 +16,10 @@ impl Scheduler {
     /// Pulls the waiting retries of a calling instance forward, unless that happened less than a minute ago. Runs in the
     /// background, so that the agent's request does not wait for it.
     pub fn awake(&self, instance: &AgentInstance) {
+        if instance.callback_url.is_none() {
+            // It has had no one-shot until this call.
+            return;
+        }
         let now = self.inner.db_clock.now();
         let lately =
             instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);

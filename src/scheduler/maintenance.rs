@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{
-    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, fires, identities, logins, outages,
+    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires,
+    identities, logins, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
@@ -18,18 +19,20 @@ const PERIOD: Duration = Duration::from_secs(15);
 const BATCH: i64 = 2_000;
 /// Maximum number of consecutive statements that delete expired tasks. The next round continues.
 const TASK_BATCHES: u32 = 100;
-/// Maximum number of batches of one-shots that are examined in one round. Ten million take a day and a half.
-const PRUNE_BATCHES: u32 = 12;
+/// Maximum number of one-shots that one statement examines.
+const EXAMINED: i64 = 8_000;
+/// Maximum number of such statements in one round. Ten million one-shots take a day and a half.
+const PRUNE_BATCHES: u32 = 6;
 /// Pages of the history that are read in one statement: 8 MB.
 const ERASE_PAGES: i32 = 1_000;
 /// Maximum number of such statements in one round.
 const ERASE_STEPS: u32 = 64;
 /// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
 const IDLE_AUTH: i64 = 10_000;
-/// Number of rounds between two deletions of old history: about five minutes.
-const PRUNE_EVERY: u32 = 20;
-/// Number of rounds between two counts of holds and withheld instances. They change rarely, and an idle replica should make
-/// few statements.
+/// Number of rounds between two deletions of old history: about ten minutes.
+const PRUNE_EVERY: u32 = 40;
+/// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica
+/// should make few statements.
 const WITHHELD_EVERY: u32 = 2;
 
 /// Settings of the maintenance loop.
@@ -64,6 +67,8 @@ pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: Cancella
         if round.is_multiple_of(WITHHELD_EVERY) {
             let withheld = outages::withheld(&db).await;
             report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
+            let dormant = dormant_jobs::counts(&db).await;
+            report("counting dormant jobs", dormant.map(|dormant| metrics::set_dormant(&dormant)));
         }
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
@@ -100,7 +105,7 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     let mut pruned = prune_cancelled(db, rules.history_retention).await?;
     for _ in 0..PRUNE_BATCHES {
         let (retention, error_texts) = (rules.history_retention, rules.error_text_retention);
-        let (next, gone) = fires::prune_ended(db, retention, error_texts, cursor.as_ref(), BATCH).await?;
+        let (next, gone) = fires::prune_ended(db, retention, error_texts, cursor.as_ref(), EXAMINED).await?;
         *cursor = next;
         pruned += gone;
         if cursor.is_none() {
@@ -110,6 +115,13 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
     for _ in 0..TASK_BATCHES {
         if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    loop {
+        let gone = events::prune(db, rules.history_retention, BATCH).await?;
+        pruned += i64::try_from(gone).unwrap_or(i64::MAX);
+        if gone < BATCH.unsigned_abs() {
             break;
         }
     }

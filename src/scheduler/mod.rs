@@ -16,6 +16,7 @@
 //! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
+//! - [`rearms`]: finds dormant jobs.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
 //!
 //! Any number of replicas run this on one database. An expired lease may be claimed by any replica, the lease token fences
@@ -30,6 +31,7 @@ mod early_retries;
 mod expiry;
 pub mod maintenance;
 mod presence;
+pub mod rearms;
 pub mod recorder;
 mod recovery;
 pub mod timer;
@@ -226,6 +228,10 @@ impl Scheduler {
                 let pools = [inner.beside.clone(), inner.db.clone()];
                 let (rules, stop) = (inner.rules.maintenance, inner.stop.clone());
                 move || maintenance::run(pools[0].clone(), pools.clone(), rules, stop.clone())
+            }),
+            hearts.supervise("re-arms", {
+                let (db, stop) = (inner.beside.clone(), inner.stop.clone());
+                move || rearms::run(db.clone(), stop.clone())
             }),
         ];
         Ok(Self {

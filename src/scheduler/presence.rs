@@ -68,8 +68,13 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
+/// Returns the name of this machine or container.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 async fn register(db: &Db) -> DbResult<(Registration, Membership)> {
-    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host_name = host_name();
     let sent = steady();
     let registration = Registration::new(db, &host_name, env!("CARGO_PKG_VERSION")).await?;
     let membership = Membership::new(registration.replica_id(), sent);

@@ -1,10 +1,11 @@
-//! Upper limits of the database's work for one provision and for one fire: statements, and WAL records and bytes.
+//! Upper limits of the database's work for one provision and for one fire: statements, WAL records and bytes, and rows read.
 //!
 //! Counts, not times, so the speed of the machine does not matter. Concurrent work shares statements and commits. The
 //! limits leave room for smaller batches, but not for a statement per row or for an index that every claim writes.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use nas_cron_dev::private_postgres::{Options, PrivatePostgres};
@@ -14,9 +15,15 @@ use nas_cron_testing::portal::Portal;
 use nas_cron_testing::service::{Service, Settings};
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::eventually;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 
 const JOBS: usize = 1_000;
+/// Jobs of a round of the test about plans.
+const FEW: usize = 300;
+/// Other one-shots, which nothing should read.
+const OTHERS: u64 = 50_000;
+/// Rounds in which sessions make their plans.
+const PLANNING: usize = 4;
 const AGENTS: usize = 50;
 /// Concurrent provisions.
 const IN_FLIGHT: usize = 32;
@@ -99,6 +106,15 @@ impl Stage {
         so_far.try_into().expect("two numbers")
     }
 
+    /// Returns the rows of `one_shots` and the entries of its indexes that were read so far.
+    async fn rows_read(&self) -> i64 {
+        let session = &mut PgConnection::connect(&self.url).await.expect("the server answers");
+        let read = "SELECT t.seq_tup_read + t.idx_tup_fetch + (SELECT sum(i.idx_tup_read) FROM pg_stat_user_indexes i
+                                                              WHERE i.relname = 'one_shots')::int8
+                    FROM pg_stat_user_tables t WHERE t.relname = 'one_shots'";
+        sqlx::query_scalar(read).fetch_one(session).await.expect(read)
+    }
+
     /// Returns the agent of a job, and its token.
     fn agent(&self, job: usize) -> (String, String) {
         let agent = format!("agent-{}", job % AGENTS);
@@ -123,12 +139,12 @@ impl Stage {
         done.expect("provisions succeed");
     }
 
-    /// Waits until the outcomes of all fires are durable.
-    async fn fired(&self, service: &Service) {
+    /// Waits until the outcomes of so many fires are durable.
+    async fn fired(&self, service: &Service, fires: usize) {
         eventually("all fires are delivered", async || {
             let page = service.metrics().await;
             let delivered = page.lines().find_map(|line| line.strip_prefix(DELIVERED)?.parse::<usize>().ok());
-            (delivered == Some(JOBS)).then_some(())
+            (delivered == Some(fires)).then_some(())
         })
         .await;
     }
@@ -232,7 +248,7 @@ async fn provisions_and_fires_cost_the_database_no_more_than_these_limits() {
     let fired = stage
         .work(async |service| {
             stage.arm(service, JOBS, 3_000).await;
-            stage.fired(service).await;
+            stage.fired(service, JOBS).await;
         })
         .await;
     // Measured: 0.1 to 0.3 statements, 9.3 records, 1,100 bytes.
@@ -248,5 +264,50 @@ async fn provisions_and_fires_cost_the_database_no_more_than_these_limits() {
         Cost { statements: 1.4, wal_records: 4.4, wal_bytes: 700.0 },
         "provision of a delivered job",
         &again,
+    );
+}
+
+/// Sessions keep their plans while the table grows. A plan that reads the whole table is the best one while it is small.
+#[tokio::test]
+async fn plans_made_for_a_small_table_stay_good_when_it_has_grown() {
+    let stage = Stage::start().await;
+    let service = Service::start(&stage.settings).await;
+    for number in 0..AGENTS {
+        service.register(&format!("agent-{number}"), "org-1", None).await;
+    }
+    stage.arm(&service, 3, 3_600_000).await;
+    let mut session = PgConnection::connect(&stage.url).await.expect("the server answers");
+    session.execute("VACUUM ANALYZE").await.expect("an analysed table");
+    // Every session executes every statement often enough to keep its plan.
+    for round in 1..=PLANNING {
+        stage.arm(&service, FEW, 1_000).await;
+        stage.fired(&service, round * FEW).await;
+    }
+    sqlx::query(
+        "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+             next_attempt_at)
+         SELECT 'agent-' || n % 50, 'other-' || n, gen_random_uuid(), 'k', 'x', now() + interval '1 year',
+                'https://agent.example', 'armed', now() + interval '1 year'
+         FROM generate_series(1, $1::int8) AS n",
+    )
+    .bind(OTHERS.cast_signed())
+    .execute(&mut session)
+    .await
+    .expect("more one-shots");
+    session.close().await.expect("a session that ends");
+    let (before, since) = (stage.rows_read().await, Instant::now());
+    stage.arm(&service, FEW, 1_000).await;
+    stage.fired(&service, (PLANNING + 1) * FEW).await;
+    // Sessions report what they have read at their end at the latest.
+    assert!(service.stop().await.success());
+    stage.wal().await;
+    // Maintenance counts by a sample, which is all of such a table.
+    let counts = 2 + since.elapsed().as_secs() / 11;
+    let read = stage.rows_read().await - before;
+    println!("{} rows and index entries for each job", read / i64::try_from(FEW).expect("few"));
+    let allowed = 150 * FEW as u64 + counts * (OTHERS + 4 * FEW as u64);
+    assert!(
+        read < i64::try_from(allowed).expect("few"),
+        "{read} read, {allowed} allowed for {FEW} jobs and {counts} counts"
     );
 }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, expiry, holds, leases, oneshots, outages, outcomes, provisions};
+use nas_cron::db::{Db, dormant_jobs, expiry, holds, jobs, leases, oneshots, outages, outcomes, provisions};
 use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::hold::HoldTarget;
+use nas_cron::domain::job::JobKey;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron_model::row::{
@@ -93,6 +94,7 @@ enum Command {
     Hold,
     Release,
     Redrive,
+    Nudge,
     /// Time passes: every stored instant becomes older.
     Age {
         seconds: Time,
@@ -150,6 +152,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         1 => Just(Command::Expire),
         1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
+        1 => Just(Command::Nudge),
     ]
 }
 
@@ -396,6 +399,13 @@ impl World {
         }
     }
 
+    async fn nudge(&self, db: &Db) {
+        let key = JobKey { instance_id: self.instance.to_string(), job_id: self.job.to_string() };
+        if let Some(found) = jobs::by_keys(db, &[key]).await.unwrap().first() {
+            dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id).await.unwrap();
+        }
+    }
+
     /// Executes a statement.
     async fn execute(&self, db: &Db, command: Command, chosen: Option<usize>, now: Time) -> Reply {
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
@@ -409,6 +419,7 @@ impl World {
                     fire_at: FireAt::stored(at.to_rfc3339(), at),
                     callback_url: url_of(callback),
                     not_after: limit_of(limit, now),
+                    seen: None,
                 };
                 provisions::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }
@@ -483,6 +494,7 @@ impl World {
                 let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
                 redrive_all(db, later).await;
             }
+            (Command::Nudge, _) => self.nudge(db).await,
             (
                 Command::Age { .. }
                 | Command::AgeUntilDue
@@ -630,6 +642,7 @@ impl Expected {
             (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
+            (Command::Nudge, _) => before.nudged(now, &RULES),
             _ => None,
         };
         Some(after.unwrap_or(before))

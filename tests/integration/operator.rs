@@ -27,10 +27,15 @@ use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::registration::Verdict;
+use nas_cron::fire::address_policy::AddressPolicy;
+use nas_cron::fire::connections::{ClientConfig, Connections};
 use nas_cron::http::admin::{self, AdminState, ConfigTokens};
 use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron::operations::Operations;
+use nas_cron::webhooks::Webhooks;
+use nas_cron::webhooks::sender::Sender;
+use nas_cron_base::clock::SystemClock;
 use nas_cron_protocol::{Fields, InstanceId, OneShotState};
 use nas_cron_testing::corpora;
 use nas_cron_testing::database::database;
@@ -915,6 +920,11 @@ mod admin_api {
         body: Value,
     }
 
+    fn webhooks(db: &Db) -> Webhooks {
+        let connections = Connections::new(AddressPolicy::default(), &ClientConfig::default()).unwrap();
+        Webhooks::new(db.clone(), Sender::new(connections, Arc::new(SystemClock)), None)
+    }
+
     fn state(db: &Db, config_tokens: Arc<ConfigTokens>) -> AdminState {
         AdminState {
             directory: Directory::new(db.clone()),
@@ -924,6 +934,7 @@ mod admin_api {
             tokens: StoredTokens::new(db.clone()),
             config_tokens,
             audit: AuditLog::new(db.clone()),
+            webhooks: webhooks(db),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::{Db, DbError, DbResult, expiry, leases, oneshots, outages, outcomes, provisions};
+use nas_cron::db::{
+    Db, DbError, DbResult, expiry, instances, leases, oneshots, outages, outcomes, provisions,
+};
 use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::Ended;
@@ -36,6 +38,7 @@ fn arm(job: &str, key: &str, at: DateTime<Utc>) -> Arm {
         fire_at: FireAt::stored(at.to_rfc3339(), at),
         callback_url: CallbackUrl::parse(CALLBACK).unwrap(),
         not_after: Given::Keep,
+        seen: None,
     }
 }
 
@@ -216,6 +219,37 @@ async fn unknown_instance_is_reported_to_its_caller_only() {
     busy.release().await;
     assert_eq!(nobody.await.unwrap().unwrap(), None);
     assert!(neighbour.await.unwrap().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn first_callbacks_that_arrive_together_are_recorded_once_for_each_instance() {
+    let world = World::new().await;
+    world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('a', 'org-1'), ('b', 'org-1')").await;
+    let busy = world.occupy().await;
+    let asked =
+        [("a", "one"), ("a", "two"), ("b", "one"), ("inst-1", "one"), ("nobody", "one"), ("a", "one")];
+    let recorded = asked.map(|(instance, home)| {
+        let (db, instance) = (world.db.clone(), InstanceId::new(instance).unwrap());
+        let callback = CallbackUrl::parse(&format!("https://{home}.example")).unwrap();
+        tokio::spawn(
+            async move { instances::record_first_callback(&db, &instance, &callback).await.unwrap() },
+        )
+    });
+    busy.release().await;
+    let mut results = Vec::new();
+    for one in recorded {
+        results.push(one.await.unwrap());
+    }
+    assert!(results[0] != results[1], "one home of `a` was first: {results:?}");
+    assert_eq!(results[2..5], [true, false, false]);
+    let home = if results[0] { "https://one.example" } else { "https://two.example" };
+    let stored: Vec<(String, String)> =
+        sqlx::query_as("SELECT instance_id, callback_url FROM instances ORDER BY instance_id COLLATE \"C\"")
+            .fetch_all(&mut world.session().await)
+            .await
+            .unwrap();
+    let expected = [("a", home), ("b", "https://one.example"), ("inst-1", CALLBACK)];
+    assert_eq!(stored, expected.map(|(instance, callback)| (instance.to_owned(), callback.to_owned())));
 }
 
 #[tokio::test]

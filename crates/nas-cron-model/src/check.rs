@@ -147,6 +147,7 @@ fn note_edge(edges: &mut BTreeSet<Edge>, from: &World, action: Action, to: &Worl
         Action::Cancel => "cancel",
         Action::Release => "release",
         Action::Redrive => "redrive",
+        Action::Nudge => "nudge",
         Action::ClaimDue { .. } => "claim_due",
         Action::Take { .. } => "take",
         Action::TakeOverMissed => "take_over_missed",

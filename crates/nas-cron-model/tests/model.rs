@@ -59,6 +59,9 @@ fn requests_break_no_property() {
     holds("a newer agent", Config { newer_agent: true, tasks_max: 1, ..requests(2, 0) });
     holds("two keys", Config { keys: 2, ..requests(3, 0) });
     holds("a redrive", with(requests(2, 0), |limits| limits.redrives = AtMost(1)));
+    holds("a nudge", with(requests(2, 0), |limits| limits.nudges = AtMost(1)));
+    let newer = Config { newer_agent: true, tasks_max: 1, ..requests(1, 0) };
+    holds("a nudge of a newer agent", with(newer, |limits| limits.nudges = AtMost(1)));
     holds("wake-ups", Config { future: true, backend: true, ..requests(2, 1) });
     holds("lost wake-ups", Config { future: true, backend: true, wake_ups_lost: true, ..requests(2, 1) });
     let hold = with(requests(1, 1), |limits| limits.holds = AtMost(1));
@@ -140,6 +143,7 @@ fn planted_mistakes_in_statements_are_found() {
     finds(Mistake::LateDeliveryIgnored, requests(1, 0), Repeated, 12);
     let lost = Config { future: true, backend: true, wake_ups_lost: true, ..requests(1, 0) };
     finds(Mistake::NoWatchdog, lost, NeverEnds, 1);
+    finds(Mistake::NudgeAtOnce, with(requests(1, 0), |limits| limits.nudges = AtMost(1)), Overlap, 15);
     finds(Mistake::NoRelease, with(requests(1, 0), |limits| limits.holds = AtMost(1)), NeverEnds, 3);
     let newer = Config { newer_agent: true, tasks_max: 1, ..requests(1, 0) };
     finds(Mistake::DuplicateIsFinal, newer, Lost, 12);
@@ -201,10 +205,12 @@ fn table(edges: &BTreeSet<Edge>) -> Vec<String> {
 #[test]
 fn the_table_of_transitions_is_the_models() {
     let everything = with(requests(3, 1), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
+    let nudged = with(requests(1, 0), |limits| limits.nudges = AtMost(1));
     let everything = Config { keys: 2, gone: true, future: true, backend: true, tasks_max: 1, ..everything };
     let mut edges = holds("all statements", everything).edges;
     edges.append(&mut holds("late outcomes", Config { gone: true, ..requests(3, 0) }).edges);
     edges.append(&mut holds("expiry", Config { limited: true, ..requests(3, 0) }).edges);
+    edges.append(&mut holds("a nudge", nudged).edges);
     let page = include_str!("../../../docs/ARCHITECTURE.md");
     let rows = page.lines().skip_while(|line| *line != "| from | statement | to |").skip(2);
     let listed: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();

@@ -22,52 +22,13 @@ pub struct CallbackUrl {
 impl CallbackUrl {
     /// Validates the syntax. A trailing slash and a path prefix are allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
-        let wrong = |problem: &str| InvalidField::new(FIELD, problem);
-        if text.len() > MAX_LENGTH {
-            return Err(wrong("must be at most 2048 bytes long"));
-        }
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(wrong("must not contain white space or control characters"));
-        }
-        if text.contains('\\') {
-            return Err(wrong("must not contain a backslash"));
-        }
         let base = base_of(text);
-        let url = Url::parse(base)
-            .map_err(|_| wrong("must be an absolute http(s) URL, such as https://agent.example"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("must be an http or https URL"));
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(wrong("must have a host"));
-        }
-        if let Some(Host::Domain(name)) = url.host()
-            && name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty)
-        {
-            return Err(wrong("must not have an empty label in its host"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("must not carry credentials"));
-        }
-        if url.fragment().is_some() {
-            return Err(wrong("must not have a fragment"));
+        let url = http_url(base).map_err(|problem| InvalidField::new(FIELD, problem))?;
+        if text.len() > MAX_LENGTH {
+            return Err(InvalidField::new(FIELD, TOO_LONG));
         }
         if url.query().is_some() {
-            return Err(wrong("must not have a query"));
-        }
-        if url.port() == Some(0) {
-            return Err(wrong("must not have port 0"));
-        }
-        let Some(host) = host_text(base) else {
-            return Err(wrong("must begin with `http://` or `https://`, followed by the host"));
-        };
-        // Other forms (octal, short, full-width …) are another address, or a name, to another reader.
-        if let Some(Host::Ipv4(address)) = url.host()
-            && host.strip_suffix('.').unwrap_or(host) != address.to_string()
-        {
-            return Err(wrong(&format!(
-                "must write an IPv4 address in decimal: this host is read as {address}"
-            )));
+            return Err(InvalidField::new(FIELD, "must not have a query"));
         }
         Ok(Self { text: base.to_owned(), url, was_fire_url: base.len() < text.len() })
     }
@@ -95,6 +56,54 @@ impl CallbackUrl {
     }
 }
 
+const TOO_LONG: &str = "must be at most 2048 bytes long";
+
+/// Parses an http or https URL that every reader takes for the same address: without credentials and fragment, and with a
+/// host in its usual form. The error is the problem.
+pub fn http_url(text: &str) -> Result<Url, String> {
+    if text.len() > MAX_LENGTH {
+        return Err(TOO_LONG.to_owned());
+    }
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("must not contain white space or control characters".to_owned());
+    }
+    if text.contains('\\') {
+        return Err("must not contain a backslash".to_owned());
+    }
+    let url =
+        Url::parse(text).map_err(|_| "must be an absolute http(s) URL, such as https://agent.example")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must be an http or https URL".to_owned());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("must have a host".to_owned());
+    }
+    if let Some(Host::Domain(name)) = url.host()
+        && name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty)
+    {
+        return Err("must not have an empty label in its host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry credentials".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("must not have port 0".to_owned());
+    }
+    let Some(host) = host_text(text) else {
+        return Err("must begin with `http://` or `https://`, followed by the host".to_owned());
+    };
+    // Other forms (octal, short, full-width …) are another address, or a name, to another reader.
+    if let Some(Host::Ipv4(address)) = url.host()
+        && host.strip_suffix('.').unwrap_or(host) != address.to_string()
+    {
+        return Err(format!("must write an IPv4 address in decimal: this host is read as {address}"));
+    }
+    Ok(url)
+}
+
 /// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.
 fn base_of(text: &str) -> &str {
     let mut base = text;
@@ -111,7 +120,7 @@ fn base_of(text: &str) -> &str {
 /// precede it.
 fn host_text(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("://")?;
-    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
+    let authority = rest.split(['/', '?']).next().filter(|authority| !authority.is_empty())?;
     // The colons of an IPv6 address are in brackets.
     let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))

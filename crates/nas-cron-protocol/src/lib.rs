@@ -36,7 +36,7 @@ pub use auth_choice::AuthChoice;
 pub use auth_profile::AuthProfile;
 pub use auth_scope::{AuthPlace, AuthScope};
 pub use backend_name::BackendName;
-pub use callback_url::CallbackUrl;
+pub use callback_url::{CallbackUrl, http_url};
 pub use effective_auth::{AuthSource, EffectiveAuth, resolve_auth};
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::{FireAt, instant_of};

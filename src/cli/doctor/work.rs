@@ -9,9 +9,10 @@ use nas_cron_protocol::{BackendName, OneShotState};
 use super::deployment::Deployment;
 use crate::cli::hold;
 use crate::config::PortalJwks;
-use crate::db::{directory, fires, holds, logins, wake_ups};
+use crate::db::{directory, dormant_jobs, fires, holds, logins, wake_ups};
 use crate::diagnosis::{Finding, failed};
 use crate::domain::active_backend::{Left, Untold};
+use crate::domain::dormancy::DormantReason;
 use crate::domain::hold::Hold;
 
 /// Delay after which an unattempted one-shot is reported, in addition to the backend's grace period.
@@ -53,6 +54,36 @@ pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
         (dead, stuck) => Finding::warning(
             format!("{}, {stuck} stuck: these jobs do not run", counted(dead, "dead letter")),
             "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive` fires them again",
+        ),
+    }
+}
+
+/// Checks for jobs whose agents have not armed the next fire in time.
+pub(super) async fn dormant(deployment: &Deployment) -> Finding {
+    match dormant_jobs::counts(&deployment.db).await {
+        Ok(counts) => judge_dormant(&counts),
+        Err(error) => failed(error),
+    }
+}
+
+fn judge_dormant(counts: &[(DormantReason, i64)]) -> Finding {
+    let count = |reason| counts.iter().find(|(one, _)| *one == reason).map_or(0, |(_, count)| *count);
+    let on_purpose = count(DormantReason::GatewayStopped) + count(DormantReason::Withheld);
+    let stopped = if on_purpose > 0 {
+        format!("; {} stopped on purpose", counted(on_purpose, "further job"))
+    } else {
+        String::new()
+    };
+    match count(DormantReason::Silent) {
+        0 if on_purpose == 0 => Finding::ok("none"),
+        0 => Finding::ok(format!("{} stopped on purpose", counted(on_purpose, "job"))),
+        silent => Finding::warning(
+            format!(
+                "{}: accepted by their agents, and not armed again in time{stopped}",
+                counted(silent, "job")
+            ),
+            "`nas-cron jobs list --state dormant` lists them; repair their agents, then `nas-cron jobs nudge` fires a job once \
+             more; `nas-cron jobs dismiss` if one has finished",
         ),
     }
 }
@@ -211,6 +242,20 @@ mod tests {
             assert_eq!(judge_overdue(Duration::from_millis(oldest), patience).status, status, "{oldest}");
         }
         assert_eq!(judge_overdue(Duration::MAX, patience).status, Status::Wrong);
+    }
+
+    #[test]
+    fn silent_jobs_are_a_warning_and_stopped_ones_are_not() {
+        let (silent, stopped) = ((DormantReason::Silent, 1), (DormantReason::GatewayStopped, 2));
+        assert_eq!(judge_dormant(&[]).found, "none");
+        let on_purpose = judge_dormant(&[stopped, (DormantReason::Withheld, 1)]);
+        assert_eq!((on_purpose.status, on_purpose.found.as_str()), (Status::Ok, "3 jobs stopped on purpose"));
+        let both = judge_dormant(&[silent, stopped]);
+        assert_eq!(both.status, Status::Warning);
+        assert_eq!(
+            both.found,
+            "1 job: accepted by their agents, and not armed again in time; 2 further jobs stopped on purpose"
+        );
     }
 
     #[test]

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
 use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
-use nas_cron_protocol::{FireOutcome, InstanceId, OneShotState, OrgId, instant_of};
+use nas_cron_protocol::{FireOutcome, InstanceId, OrgId, instant_of};
 
 use super::shown::state;
 use crate::cli::operator::Operator;
-use crate::domain::job_filter::{JobFilter, Span, error_text, state as state_of};
+use crate::domain::job_filter::{JobFilter, ListedState, Span, error_text, state as state_of};
 
 /// List one-shots, ordered by agent and job, or by the next attempt if that is a condition.
 #[derive(Clone, Debug, Args)]
@@ -18,6 +18,7 @@ use crate::domain::job_filter::{JobFilter, Span, error_text, state as state_of};
 Examples:
   nas-cron jobs list --instance agent-1
   nas-cron jobs list --state dead,stuck --json
+  nas-cron jobs list --state dormant          Delivered, and not armed again in time
   nas-cron jobs list --overdue                Due one-shots without an attempt")]
 pub(super) struct ListArgs {
     /// Only one-shots of this agent.
@@ -26,9 +27,9 @@ pub(super) struct ListArgs {
     /// Only one-shots of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead.
+    /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead; or of dormant jobs: dormant.
     #[arg(long, value_delimiter = ',', value_parser = state_of)]
-    state: Vec<OneShotState>,
+    state: Vec<ListedState>,
     /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
     #[arg(long)]
     parked: bool,
@@ -66,12 +67,15 @@ pub(super) struct ListArgs {
 
 /// Prints a page of the list.
 pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
-    let found = collect(on, &args.filter(), args.limit, args.after).await?;
+    let filter = args.filter();
+    let found = collect(on, &filter, args.limit, args.after).await?;
     if args.json {
         return terminal::json(out, &found);
     }
     let now = on.now().await?;
-    out.write_all(jobs_table(&found.jobs, now).as_bytes())?;
+    let jobs = &found.jobs;
+    let table = if filter.only_dormant() { dormant_table(jobs, now) } else { jobs_table(jobs, now) };
+    out.write_all(table.as_bytes())?;
     if let Some(next) = found.next {
         writeln!(out, "More one-shots follow: --after {next}")?;
     }
@@ -99,18 +103,20 @@ async fn collect(
 
 impl ListArgs {
     fn filter(&self) -> JobFilter {
-        JobFilter {
+        let mut filter = JobFilter {
             instance_id: self.instance.clone(),
             job_id: None,
             org_id: self.org.clone(),
-            states: self.state.clone(),
             parked: self.parked,
             overdue: self.overdue,
             outcome: self.outcome,
             error: self.error.clone(),
             fire_at: Span { from: self.fire_at_from, before: self.fire_at_before },
             next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
-        }
+            ..JobFilter::default()
+        };
+        filter.select(&self.state);
+        filter
     }
 }
 
@@ -132,6 +138,26 @@ fn last(job: &Job) -> String {
         (None, Some(error)) => shortened(&printable(error), 48),
         (None, None) => "-".to_owned(),
     }
+}
+
+fn dormant_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
+    if jobs.is_empty() {
+        return "No dormant jobs.\n".to_owned();
+    }
+    let mut table =
+        terminal::table(&["AGENT", "JOB", "REASON", "DELIVERED", "EXPECTED", "DORMANT SINCE", "LAST RESULT"]);
+    for ShownJob { job, .. } in jobs {
+        table.add_row([
+            job.instance_id.clone(),
+            job.job_id.clone(),
+            or_dash(job.dormant_reason),
+            or_dash(job.delivered_at.map(|at| relative(now, at))),
+            or_dash(job.expected_at.map(|at| format!("{} ({})", at.format("%F %T UTC"), relative(now, at)))),
+            or_dash(job.dormant_since.map(|at| relative(now, at))),
+            last(job),
+        ]);
+    }
+    terminal::text(table)
 }
 
 fn jobs_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
@@ -167,10 +193,11 @@ fn jobs_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
 mod tests {
     use nas_cron_protocol::{BackendName, ParkReason};
 
+    use nas_cron_protocol::admin_api::DormantReason;
     use nas_cron_protocol::agent_api::ShownAuth;
 
     use super::*;
-    use crate::operations::jobs::fixtures::{dead, job, now};
+    use crate::operations::jobs::fixtures::{dead, dormant, job, now};
 
     #[test]
     fn table_matches_its_snapshot() {
@@ -185,5 +212,18 @@ mod tests {
         agent-1  d             armed, awaits nats  -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
+    }
+
+    #[test]
+    fn dormant_table_matches_its_snapshot() {
+        let shown = |job| ShownJob { job, auth: ShownAuth::default() };
+        let stopped =
+            Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
+        insta::assert_snapshot!(dormant_table(&[shown(dormant()), shown(stopped)], now()), @"
+        AGENT    JOB           REASON           DELIVERED    EXPECTED                           DORMANT SINCE  LAST RESULT
+        agent-1  3f2a9c01d4e5  silent           1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        agent-1  b             gateway_stopped  1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        ");
+        insta::assert_snapshot!(dormant_table(&[], now()), @"No dormant jobs.");
     }
 }

@@ -1,9 +1,11 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod cancel;
+mod dismiss;
 mod fire;
 mod import;
 mod list;
+mod nudge;
 mod redrive;
 mod show;
 mod shown;
@@ -13,8 +15,10 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use self::cancel::CancelArgs;
+use self::dismiss::DismissArgs;
 use self::fire::FireArgs;
 use self::list::ListArgs;
+use self::nudge::NudgeArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
 use super::audited::Audited;
@@ -22,13 +26,14 @@ use super::import_file::ImportArgs;
 use super::operator::Operator;
 use crate::audit::Act;
 
-/// List, show, cancel, fire, redrive and import one-shots.
+/// List, show, cancel, fire, redrive, nudge and import one-shots.
 ///
 /// The command works on the database, also while the service is down, or with --server on a running service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs list --state dead,stuck
+  nas-cron jobs list --state dormant
   nas-cron jobs show agent-1 3f2a9c01d4e5
   nas-cron jobs redrive --org acme --dry-run
   nas-cron jobs import one-shots.jsonl
@@ -46,6 +51,8 @@ enum JobsCommand {
     Cancel(CancelArgs),
     Fire(FireArgs),
     Redrive(RedriveArgs),
+    Nudge(NudgeArgs),
+    Dismiss(DismissArgs),
     /// Import one-shots of another service from JSON Lines, and arm them.
     ///
     /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and optionally `dedup_key` [default:
@@ -67,6 +74,8 @@ impl Audited for JobsArgs {
             JobsCommand::Cancel(args) => Some(args.act()),
             JobsCommand::Fire(args) => Some(args.act()),
             JobsCommand::Redrive(args) => args.act(),
+            JobsCommand::Nudge(args) => Some(args.act()),
+            JobsCommand::Dismiss(args) => Some(args.act()),
             JobsCommand::Import(args) => (!args.dry_run).then(|| Act::new("import_jobs")),
         }
     }
@@ -80,6 +89,8 @@ pub async fn run(args: JobsArgs, on: &Operator, out: &mut dyn Write) -> anyhow::
         JobsCommand::Fire(args) => fire::run(&args, on, out).await,
         JobsCommand::Cancel(args) => cancel::run(&args, on, out).await,
         JobsCommand::Redrive(args) => redrive::run(args, on, out).await,
+        JobsCommand::Nudge(args) => nudge::run(&args, on, out).await,
+        JobsCommand::Dismiss(args) => dismiss::run(&args, on, out).await,
         JobsCommand::Import(args) => import::run(&args, on.database()?, out).await,
     }
 }
@@ -109,7 +120,7 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        List, show, cancel, fire, redrive and import one-shots.
+        List, show, cancel, fire, redrive, nudge and import one-shots.
 
         The command works on the database, also while the service is down, or with --server on a running service.
 
@@ -121,6 +132,8 @@ mod tests {
           cancel   Cancel the one-shot of a job: no attempt starts any more
           fire     Fire the one-shot of a job now, before its instant
           redrive  Redrive dead letters: they are due now, with a fresh retry budget
+          nudge    Fire the latest delivered key of a job once more, so that its agent arms the next fire
+          dismiss  Dismiss a dormant job that has finished: it is no longer shown as dormant
           import   Import one-shots of another service from JSON Lines, and arm them
           help     Print this message or the help of the given subcommand(s)
 
@@ -130,6 +143,7 @@ mod tests {
 
         Examples:
           nas-cron jobs list --state dead,stuck
+          nas-cron jobs list --state dormant
           nas-cron jobs show agent-1 3f2a9c01d4e5
           nas-cron jobs redrive --org acme --dry-run
           nas-cron jobs import one-shots.jsonl
@@ -197,11 +211,11 @@ mod tests {
         for bad in [&["redrive"][..], &["redrive", "a", "--all"], &["redrive", "--org", "o", "--all"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @r#"
-        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead
+        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @"
+        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead, dormant
 
         For more information, try '--help'.
-        "#);
+        ");
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
         error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use `parked` instead of the state `parked`
 

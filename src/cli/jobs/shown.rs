@@ -48,6 +48,8 @@ pub(super) fn facts(shown: &ShownJob, why: &Why, now: DateTime<Utc>) -> String {
         ("failing since", job.retrying_since),
         ("no retry before", job.retry_after_until),
         ("lease ends", job.lease_expires_at),
+        ("next expected", job.expected_at),
+        ("dormant since", job.dormant_since),
         ("armed", Some(job.created_at)),
         ("changed", Some(job.updated_at)),
     ];
@@ -66,9 +68,12 @@ fn callback(job: &Job) -> String {
     }
 }
 
-/// Formats the state, and the external backend that sends the wake-up, if any, or the reason of a dead letter that has
-/// expired.
+/// Formats the state, and the external backend that sends the wake-up, if any, the reason for which the job is dormant, or
+/// that of a dead letter that has expired.
 pub(super) fn state(job: &Job) -> String {
+    if let Some(reason) = job.dormant_reason {
+        return format!("{}, dormant: {reason}", job.state);
+    }
     match (job.awaits, job.dead_reason) {
         (Some(backend), _) => format!("{}, awaits {backend}", job.state),
         (None, Some(DeadReason::Expired)) => format!("{}, expired", job.state),

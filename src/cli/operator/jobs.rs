@@ -1,6 +1,8 @@
 //! Operations on jobs.
 
-use nas_cron_protocol::admin_api::{CancelledJob, FiredJob, JobDetails, JobPage, RedriveReport};
+use nas_cron_protocol::admin_api::{
+    CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
+};
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 use reqwest::Method;
 use serde_json::json;
@@ -75,6 +77,37 @@ impl Operator {
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "fire"];
                 client.send(Method::POST, &path, &[], Some(&json!({ "schedule_id": schedule_id }))).await
+            }
+        }
+    }
+
+    /// Fires a delivered one-shot once more.
+    pub(in crate::cli) async fn nudge_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> anyhow::Result<NudgedJob> {
+        match self {
+            Self::Database(_, on) => on.nudge_job(instance_id, job_id, schedule_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "nudge"];
+                client.send(Method::POST, &path, &[], Some(&json!({ "schedule_id": schedule_id }))).await
+            }
+        }
+    }
+
+    /// Closes a dormant job.
+    pub(in crate::cli) async fn dismiss_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> anyhow::Result<DismissedJob> {
+        match self {
+            Self::Database(_, on) => on.dismiss_job(instance_id, job_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "dismiss"];
+                client.send(Method::POST, &path, &[], NONE).await
             }
         }
     }

@@ -6,6 +6,7 @@
 pub(super) mod administration;
 pub mod backends;
 pub(super) mod database;
+pub(super) mod events;
 pub(super) mod fires;
 pub(super) mod history;
 pub(super) mod identity;

@@ -318,6 +318,14 @@ fn the_flags_are_sound_and_their_help_teaches() {
               Number of NATS servers that store each wake-up. Use 3 in a cluster. [env: NAS_CRON_NATS_REPLICAS]
               [default: 1]
 
+    Events:
+          --event-group-wait <DURATION>      Time from the first occurrence to the event that reports it. What
+                                             else happens in this time is in the same event. [env:
+                                             NAS_CRON_EVENT_GROUP_WAIT] [default: 30s]
+          --event-group-interval <DURATION>  Minimum time between two events of one topic. What happens in this
+                                             time is in the next event. [env: NAS_CRON_EVENT_GROUP_INTERVAL]
+                                             [default: 5m]
+
     History:
           --history-retention <DURATION>     Retention period of the delivery history (fires and their attempts).
                                              [env: NAS_CRON_HISTORY_RETENTION] [default: 30d]

@@ -151,6 +151,8 @@ fn config_show_prints_values_and_origins() {
     nats_stream                              NAS_CRON                                                                   default
     nats_subject                             nas-cron                                                                   default
     nats_replicas                            1                                                                          default
+    event_group_wait                         30s                                                                        default
+    event_group_interval                     5m                                                                         default
     history_retention                        30d                                                                        default
     error_text_retention                     30d                                                                        default, from history_retention
     drain_delay                              15s                                                                        default

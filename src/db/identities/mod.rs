@@ -122,7 +122,7 @@ pub async fn presented(
                i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
                i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at,
                extract(epoch FROM clock_timestamp() - i.looked_up_at)::float8 AS looked_up_seconds,
-               i.denied_by_portal AS "denied_by_portal: PortalDenial", t.task_id AS "task_id?",
+               i.denied_by_portal AS "denied_by_portal: PortalDenial", i.xmin::text::bigint AS "version!", t.task_id AS "task_id?",
                COALESCE(t.last_used_at < now() - make_interval(secs => $3), true) AS "touch!"
         FROM agent_identities a
         JOIN instances i USING (instance_id)
@@ -151,6 +151,7 @@ pub async fn presented(
             pulled_at: row.pulled_at,
             looked_up_seconds: row.looked_up_seconds,
             denied_by_portal: row.denied_by_portal,
+            version: row.version,
         }),
     }))
 }

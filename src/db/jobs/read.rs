@@ -1,5 +1,6 @@
 //! The statement that reads jobs.
 
+use nas_cron_protocol::admin_api::DormantReason;
 use nas_cron_protocol::{BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 
 use super::select::columns;
@@ -22,10 +23,18 @@ pub async fn by_keys(db: &Db, keys: &[JobKey]) -> DbResult<Vec<Job>> {
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", o.last_status, o.last_error,
                COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
-               o.created_at, o.updated_at
+               o.created_at, o.updated_at,
+               s.dormant_since AS "dormant_since?",
+               CASE WHEN s.dormant_since IS NOT NULL THEN s.reason END AS "dormant_reason!: OptionalWord<DormantReason>",
+               s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?"
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
         JOIN one_shots o USING (instance_id, job_id)
         JOIN instances i USING (instance_id)
+        LEFT JOIN LATERAL (
+            SELECT * FROM silent_jobs WHERE instance_id = o.instance_id AND job_id = o.job_id
+            -- One row by the primary key.
+            LIMIT 1
+        ) s ON true
         ORDER BY g.line
         "#,
         &instance_ids as &[&str],

@@ -18,6 +18,8 @@ enum Path {
     Instance,
     /// The dead letters and stuck one-shots, by the primary key.
     Ended,
+    /// Those of dormant jobs, by the primary key.
+    Dormant,
     /// The parked one-shots, by instance.
     Parked,
     /// Those of one org: its instances, then the primary key.
@@ -34,8 +36,10 @@ impl Path {
         let badly = |state: &OneShotState| matches!(state, OneShotState::Dead | OneShotState::Stuck);
         if filter.instance_id.is_some() {
             Self::Instance
-        } else if !filter.states.is_empty() && filter.states.iter().all(badly) {
+        } else if !filter.dormant && !filter.states.is_empty() && filter.states.iter().all(badly) {
             Self::Ended
+        } else if filter.only_dormant() {
+            Self::Dormant
         } else if filter.parked {
             Self::Parked
         } else if filter.overdue || !filter.next_attempt.is_unlimited() {
@@ -51,6 +55,7 @@ impl Path {
         match self {
             Self::Instance => "instance",
             Self::Ended => "ended",
+            Self::Dormant => "dormant",
             Self::Parked => "parked",
             Self::Org => "org",
             Self::Time => "time",
@@ -98,6 +103,12 @@ pub async fn select(
                  FROM one_shots o
                  WHERE $1 = 'ended' AND o.dead_since IS NOT NULL AND (o.instance_id, o.job_id) > ($2, $3)
                  ORDER BY o.instance_id, o.job_id LIMIT $4)
+                UNION ALL
+                (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
+                        o.last_error, NULL
+                 FROM awaited_rearms a JOIN one_shots o USING (instance_id, job_id)
+                 WHERE $1 = 'dormant' AND a.dormant_since IS NOT NULL AND (a.instance_id, a.job_id) > ($2, $3)
+                 ORDER BY a.instance_id, a.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
                         o.last_error, NULL
@@ -154,7 +165,11 @@ pub async fn select(
             WHERE ($11::text IS NULL /* job_id */ OR e.job_id = $11)
               AND ($6::text IS NULL OR $1 = 'org'
                    OR EXISTS (SELECT FROM instances i WHERE i.instance_id = e.instance_id AND i.org_id = $6))
-              AND (cardinality($12::text[] /* states */) = 0 OR e.state = ANY ($12::text[]::one_shot_state[]))
+              AND (cardinality($12::text[] /* states */) = 0 AND NOT $20::bool /* dormant */
+                   OR e.state = ANY ($12::text[]::one_shot_state[])
+                   OR $20 AND e.state = 'delivered'
+                      AND EXISTS (SELECT FROM silent_jobs s
+                                  WHERE s.instance_id = e.instance_id AND s.job_id = e.job_id AND s.dormant_since IS NOT NULL))
               AND (NOT $13::bool /* parked */ OR e.parked IS NOT NULL)
               AND (NOT $10 OR (e.state IN ('armed', 'waiting') AND e.parked IS NULL AND e.next_attempt_at <= now()))
               AND ($14::text IS NULL /* outcome */ OR e.last_outcome = $14::fire_outcome)
@@ -193,6 +208,7 @@ pub async fn select(
         filter.fire_at.before,
         i64::from(limit),
         !filter.next_attempt.is_unlimited(),
+        filter.dormant,
     )
     .fetch_one(db)
     .await?;

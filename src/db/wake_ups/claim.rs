@@ -177,6 +177,10 @@ pub async fn take_over_missed(
                 next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM known k
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
+        ), noted AS (
+            INSERT INTO event_facts (type, instance_id, job_id, data)
+            SELECT 'wake_up.missed', m.instance_id, m.job_id, jsonb_build_object('backend', m.awaits, 'schedule_id', m.schedule_id)
+            FROM missed m
         )
         SELECT awaits AS "backend!: Word<BackendName>", count(*) AS "count!" FROM missed GROUP BY awaits
         "#,

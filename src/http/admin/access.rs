@@ -71,6 +71,8 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("list_job_attempts", Viewer),
     of_org("cancel_job", Operator),
     of_org("fire_job", Operator),
+    of_org("nudge_job", Operator),
+    of_org("dismiss_job", Operator),
     of_org("count_redrivable_jobs", Viewer),
     of_org("redrive_job", Operator),
     of_org("redrive_jobs", Operator),
@@ -87,6 +89,16 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("release_instance", Operator),
     of_org("hold_job", Operator),
     of_org("release_job", Operator),
+    of_org("list_webhooks", Viewer),
+    of_org("get_webhook", Viewer),
+    of_org("list_webhook_deliveries", Viewer),
+    of_org("list_events", Viewer),
+    of_org("test_webhook", Operator),
+    of_org("redeliver_event", Operator),
+    of_org("create_webhook", Admin),
+    of_org("update_webhook", Admin),
+    of_org("rotate_webhook_secret", Admin),
+    of_org("delete_webhook", Admin),
 ];
 
 /// The operations by method and route.

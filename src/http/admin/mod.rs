@@ -21,6 +21,7 @@ mod identities;
 mod jobs;
 mod orgs;
 mod tokens;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
 use crate::operations::{OperationError, Operations};
+use crate::webhooks::Webhooks;
 
 /// State of the admin API.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct AdminState {
     pub audit: AuditLog,
     /// The operations on jobs and holds.
     pub operations: Operations,
+    /// Webhooks and events.
+    pub webhooks: Webhooks,
 }
 
 /// Returns the documented routes of `/api/admin`, which require an admin token.
@@ -80,6 +84,13 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(identities::list))
         .routes(routes!(identities::revoke))
         .routes(routes!(identities::revoke_task))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::patch, webhooks::delete))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::events))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

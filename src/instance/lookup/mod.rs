@@ -204,7 +204,7 @@ impl Lookup {
     }
 
     /// True if the row needs no background lookup yet. The denial `disabled` counts as a negative response.
-    fn is_recent(&self, row: &AgentInstance) -> bool {
+    pub(super) fn is_recent(&self, row: &AgentInstance) -> bool {
         let ahead = self.ttl.mul_f64(REFRESH_AFTER);
         match row.denied_by_portal {
             None => Self::is_younger(row, ahead),

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{DeadReason, FireOutcome, OneShotState, ScheduleId};
 use uuid::Uuid;
 
-use nas_cron_protocol::admin_api::Job;
+use nas_cron_protocol::admin_api::{DormantReason, Job};
 
 pub(crate) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()
@@ -38,6 +38,10 @@ pub(crate) fn job() -> Job {
         asked_again: false,
         created_at: now() - TimeDelta::hours(3),
         updated_at: now() - TimeDelta::hours(3),
+        dormant_since: None,
+        dormant_reason: None,
+        expected_at: None,
+        delivered_at: None,
     }
 }
 
@@ -53,6 +57,21 @@ pub(crate) fn dead() -> Job {
         last_outcome: Some(FireOutcome::Failed),
         last_status: Some(503),
         last_error: Some("the agent answered 503: <html>\u{1b}[2J".to_owned()),
+        ..job()
+    }
+}
+
+pub(crate) fn dormant() -> Job {
+    Job {
+        state: OneShotState::Delivered,
+        next_attempt_at: None,
+        last_started_at: Some(now() - TimeDelta::hours(30)),
+        last_outcome: Some(FireOutcome::Delivered),
+        last_status: Some(202),
+        dormant_since: Some(now() - TimeDelta::hours(5)),
+        dormant_reason: Some(DormantReason::Silent),
+        expected_at: Some(now() - TimeDelta::hours(6)),
+        delivered_at: Some(now() - TimeDelta::hours(30)),
         ..job()
     }
 }

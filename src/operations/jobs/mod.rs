@@ -6,11 +6,13 @@ mod fire;
 pub(crate) mod fixtures;
 mod history;
 mod list;
+mod nudge;
 mod redrive;
 mod show;
 mod why;
 
 pub use self::list::MAX_PAGE;
+pub use self::nudge::refusal as nudge_refusal;
 pub use self::redrive::{Redrive, RedriveOf, SELECTED_MAX};
 
 use nas_cron_protocol::{InstanceId, JobId};

@@ -147,11 +147,11 @@ impl Operations {
 /// Returns the filter of what may be redriven: dead letters, unless it names the states.
 fn redrivable(filter: &JobFilter) -> Result<JobFilter, InvalidField> {
     let mut filter = filter.clone();
-    if filter.states.is_empty() {
+    if filter.states.is_empty() && !filter.dormant {
         filter.states = vec![OneShotState::Dead];
     }
     let badly = |state: &OneShotState| matches!(state, OneShotState::Dead | OneShotState::Stuck);
-    if filter.states.iter().all(badly) {
+    if !filter.dormant && filter.states.iter().all(badly) {
         Ok(filter)
     } else {
         Err(InvalidField::new("state", "only dead and stuck one-shots can be redriven"))

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{printable, relative, shortened, span};
-use nas_cron_protocol::admin_api::{Job, Why, WhyCode};
+use nas_cron_protocol::admin_api::{DormantReason, Job, Why, WhyCode};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
 use crate::domain::PortalDenial;
@@ -20,9 +20,7 @@ fn fixable(code: WhyCode, text: impl Into<String>, fix: impl Into<String>) -> Wh
 /// Returns why the job does not fire, or when it fires, and the command that changes that.
 pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
     match job.state {
-        OneShotState::Delivered => {
-            because(WhyCode::Delivered, "its fire was delivered; the agent has not armed the next one")
-        }
+        OneShotState::Delivered => not_armed_again(job, around, now),
         OneShotState::Dead => dead(job),
         OneShotState::Stuck => fixable(
             WhyCode::Stuck,
@@ -32,6 +30,45 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why 
         OneShotState::Firing => because(WhyCode::Firing, "an attempt is in flight"),
         OneShotState::Leased | OneShotState::Armed | OneShotState::Waiting => {
             stopped(job, around, now).unwrap_or_else(|| scheduled(job, around, now))
+        }
+    }
+}
+
+/// A delivered job: its agent has not armed the next fire, in time or not.
+fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+    let Job { instance_id: agent, job_id, .. } = job;
+    let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
+    match job.dormant_reason {
+        None if job.expected_at.is_some() => {
+            let tense = if job.expected_at <= Some(now) { "was" } else { "is" };
+            let text = format!(
+                "its fire was delivered; its agent has not armed the next one, which {tense} expected {expected}"
+            );
+            because(WhyCode::Delivered, text)
+        }
+        None => because(WhyCode::Delivered, "its fire was delivered; the agent has not armed the next one"),
+        Some(DormantReason::Silent) => fixable(
+            WhyCode::Dormant,
+            format!(
+                "dormant: its fire was delivered, but its agent has not armed the next one, which was expected {expected}"
+            ),
+            format!(
+                "repair the agent, then `nas-cron jobs nudge {agent} {job_id}` fires it once more; \
+                 `nas-cron jobs dismiss {agent} {job_id}` if it has finished"
+            ),
+        ),
+        Some(DormantReason::GatewayStopped) => because(
+            WhyCode::Dormant,
+            format!(
+                "dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected {expected}; \
+                 the agent arms its jobs again when the gateway starts"
+            ),
+        ),
+        Some(DormantReason::Withheld) => {
+            let cause = stopped(job, around, now)
+                .unwrap_or_else(|| because(WhyCode::Dormant, "its agent was stopped until just now"));
+            let text = format!("dormant, the next fire was expected {expected}: {}", cause.text);
+            Why { code: WhyCode::Dormant, text, fix: cause.fix }
         }
     }
 }
@@ -157,7 +194,7 @@ mod tests {
 
     use nas_cron_protocol::BackendName;
 
-    use super::super::fixtures::{dead, job, now};
+    use super::super::fixtures::{dead, dormant, job, now};
     use super::*;
     use crate::domain::circumstances::Outage;
 
@@ -188,6 +225,7 @@ mod tests {
         let delivered = Job { state: OneShotState::Delivered, next_attempt_at: None, ..job() };
         let awaits = Job { awaits: Some(BackendName::Nats), ..job() };
         let overdue = Job { next_attempt_at: Some(minutes(2)), ..job() };
+        let withheld = Job { dormant_reason: Some(DormantReason::Withheld), ..dormant() };
         let parked = Job { parked: Some(ParkReason::Hold), ..overdue.clone() };
         let holds = vec![
             Hold { reason: Some("network\u{1b} maintenance".to_owned()), ..hold(HoldScope::All, "") },
@@ -216,6 +254,11 @@ mod tests {
             why(&parked, &none(), now()),
             why(&overdue, &Circumstances { busy_until: Some(minutes(-1)), ..none() }, now()),
             why(&job(), &Circumstances { skew_guard: Duration::from_secs(2), ..none() }, now()),
+            why(&dormant(), &none(), now()),
+            why(&Job { dormant_since: None, dormant_reason: None, ..dormant() }, &none(), now()),
+            why(&Job { dormant_reason: Some(DormantReason::GatewayStopped), ..dormant() }, &none(), now()),
+            why(&withheld, &Circumstances { disabled: true, ..none() }, now()),
+            why(&withheld, &none(), now()),
         ];
         let lines: Vec<_> = lines.iter().map(|why| format!("{}: {why}", why.code)).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
@@ -240,6 +283,11 @@ mod tests {
         releasing: the reason for which it was parked is over; it is due within seconds
         agent_busy: its agent asked to wait (Retry-After) and is called again in 1 min
         skew_guard: fires in 3 min, 2 s after its instant, because its agent's clock is slow
+        dormant: dormant: its fire was delivered, but its agent has not armed the next one, which was expected 6 h ago; repair the agent, then `nas-cron jobs nudge agent-1 3f2a9c01d4e5` fires it once more; `nas-cron jobs dismiss agent-1 3f2a9c01d4e5` if it has finished
+        delivered: its fire was delivered; its agent has not armed the next one, which was expected 6 h ago
+        dormant: dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected 6 h ago; the agent arms its jobs again when the gateway starts
+        dormant: dormant, the next fire was expected 6 h ago: its agent is disabled; `nas-cron agents enable agent-1` ends that
+        dormant: dormant, the next fire was expected 6 h ago: its agent was stopped until just now
         ");
     }
 }

@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nas_cron_testing::service::Service;
+use nas_cron::keys::KeyEncryptionKey;
+use nas_cron::webhooks::secret::Secret;
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service};
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
@@ -48,6 +50,8 @@ const ROWS: &[Row] = &[
     ("list_job_attempts", "/api/admin/jobs/agent-1/job-1/attempts", "", 200),
     ("cancel_job", "/api/admin/jobs/agent-1/job-1/cancel", "", 200),
     ("fire_job", "/api/admin/jobs/agent-1/job-2/fire", r#"{"schedule_id": "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0c"}"#, 200),
+    ("nudge_job", "/api/admin/jobs/agent-1/job-3/nudge", r#"{"schedule_id": "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b"}"#, 200),
+    ("dismiss_job", "/api/admin/jobs/agent-1/job-3/dismiss", "", 200),
     ("count_redrivable_jobs", "/api/admin/jobs/redrivable?org_id=acme", "", 200),
     ("redrive_job", "/api/admin/jobs/agent-1/job-1/redrive", "", 200),
     ("redrive_jobs", "/api/admin/jobs/redrive?org_id=acme", "", 200),
@@ -64,6 +68,16 @@ const ROWS: &[Row] = &[
     ("release_instance", "/api/admin/holds/instances/agent-1", "", 200),
     ("hold_job", "/api/admin/holds/jobs/agent-1/job-1", "{}", 200),
     ("release_job", "/api/admin/holds/jobs/agent-1/job-1", "", 200),
+    ("list_webhooks", "/api/admin/webhooks", "", 200),
+    ("get_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "", 200),
+    ("create_webhook", "/api/admin/webhooks", r#"{"url": "https://ops.example/@", "org_id": "acme"}"#, 201),
+    ("update_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", r#"{"description": "on call"}"#, 200),
+    ("delete_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "", 204),
+    ("rotate_webhook_secret", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/rotate-secret", "", 200),
+    ("test_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/test", "", 200),
+    ("list_webhook_deliveries", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/deliveries", "", 200),
+    ("redeliver_event", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/deliveries/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a/redeliver", "", 202),
+    ("list_events", "/api/admin/events", "", 200),
 ];
 
 /// State-changing operations for which something that does not exist is not an error.
@@ -74,9 +88,12 @@ const NAMES: &[(&str, &str)] = &[
     ("agent-1", "agent-9"),
     ("job-1", "job-9"),
     ("job-2", "job-8"),
+    ("job-3", "job-7"),
     ("acme", "none"),
     ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cffff"),
     ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0ceeee"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cdddd"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cbbbb"),
 ];
 
 /// Makes everything that the rows name, also if an earlier call has removed it.
@@ -91,16 +108,39 @@ async fn seed(world: &World) {
              VALUES ('agent-1', 'job-1', gen_random_uuid(), 'k', '2100-01-01T00:00:00Z', '2100-01-01', '{callback}', 'dead',
                      now(), NULL),
                     ('agent-1', 'job-2', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0c', 'k', '2100-01-01T00:00:00Z', '2100-01-01',
-                     '{callback}', 'armed', NULL, '2100-01-01');
+                     '{callback}', 'armed', NULL, '2100-01-01'),
+                    ('agent-1', 'job-3', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b', 'k', '2026-01-01T00:00:00Z', '2026-01-01',
+                     '{callback}', 'delivered', NULL, NULL);
+             INSERT INTO awaited_rearms (instance_id, job_id, schedule_id, delivered_at, recurrence, expected_at, check_at,
+                                         closes_after, dormant_since)
+             VALUES ('agent-1', 'job-3', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b', now(), 'interval', now(), now(), '14 d', now())
+             ON CONFLICT DO NOTHING;
              INSERT INTO agent_identities (agent_runtime_id, instance_id, org_id, public_key)
              VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', 'agent-1', 'acme', decode(repeat('07', 32), 'hex'))
              ON CONFLICT DO NOTHING;
              INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at)
              VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', now(), now() + '1 h')
+             ON CONFLICT DO NOTHING;
+             INSERT INTO events (event_id, type, org_id, occurred_at, last_at, count, data)
+             VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a', 'webhook.tested', 'acme', now(), now(), 1, '{{}}')
              ON CONFLICT DO NOTHING",
             callback = world.agents.callback("agent-1"),
         ))
         .await;
+    let webhook_id = uuid::uuid!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f");
+    let kek = KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.to_owned().into()).unwrap();
+    let secret = Secret::generate().unwrap().seal(webhook_id, &kek).unwrap();
+    // No receiver is there: a test is answered at once.
+    sqlx::query(
+        "INSERT INTO webhooks (webhook_id, url, org_id, secret_nonce, secret)
+         VALUES ($1, 'http://127.0.0.1:1/', 'acme', $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(webhook_id)
+    .bind(secret.nonce)
+    .bind(secret.ciphertext)
+    .execute(&world.pool)
+    .await
+    .unwrap();
 }
 
 /// An operation of the document, with its row.
@@ -236,7 +276,7 @@ async fn sees_nothing_of_another_org(world: &World, operation: &Operation, calle
     assert_eq!(real.status, none.status, "{id}: {real:?}");
     if operation.method == "GET" && real.status == 200 {
         // A list. It may contain lines about the caller's own calls.
-        let own: Vec<_> = ["agents", "tokens", "jobs", "orgs", "holds"]
+        let own: Vec<_> = ["agents", "tokens", "jobs", "orgs", "holds", "webhooks", "events"]
             .iter()
             .filter_map(|list| real.body[*list].as_array())
             .flatten()
@@ -259,8 +299,12 @@ async fn state(world: &World) -> Vec<(String, Option<String>)> {
          UNION ALL SELECT 't ' || t::text, NULL FROM agent_tasks t
          UNION ALL SELECT 'p ' || p::text, NULL FROM auth_profiles p
          UNION ALL SELECT 'o ' || o::text, NULL FROM one_shots o
+         UNION ALL SELECT 'r ' || r::text, NULL FROM awaited_rearms r
          UNION ALL SELECT 'h ' || h::text, NULL FROM holds h
          UNION ALL SELECT 'j ' || j::text, NULL FROM job_holds j
+         UNION ALL SELECT 'w ' || webhook_id || url || COALESCE(description, '') || encode(secret, 'hex'), ended_by::text
+                   FROM webhooks
+         UNION ALL SELECT 'e ' || event_id, NULL FROM events
          UNION ALL SELECT 'n ' || name, revoked_at::text FROM admin_tokens ORDER BY 1",
     )
     .fetch_all(&world.pool)

@@ -16,5 +16,6 @@ mod logs;
 mod outages;
 mod portal_keys;
 mod provision;
+mod remembered_callers;
 mod repeats;
 mod tokens;

@@ -53,6 +53,7 @@ impl World {
             fire_at: FireAt::parse(&at).unwrap(),
             callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
             not_after: Given::Keep,
+            seen: None,
         };
         provisions::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }

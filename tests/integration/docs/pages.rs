@@ -28,6 +28,7 @@ pages! {
     contract: "docs/contract.md",
     contributing: "CONTRIBUTING.md",
     deployment: "docs/deployment.md",
+    events: "docs/events.md",
     glossary: "docs/glossary.md",
     keys: "docs/keys.md",
     operations: "docs/operations.md",

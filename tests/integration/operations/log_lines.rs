@@ -26,6 +26,8 @@ async fn operator_commands_print_no_log_lines_unless_asked() {
         "auth-profiles list",
         "keys rotate",
         "keys list",
+        "webhooks add https://ops.example",
+        "webhooks list",
         "migrate",
         "doctor",
         "config show",

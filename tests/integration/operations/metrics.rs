@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 28] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -16,7 +16,10 @@ const NAMES: [&str; 23] = [
     "nas_cron_database_clock_offset_seconds",
     "nas_cron_dead_letters",
     "nas_cron_dead_replicas_total",
+    "nas_cron_dormant_jobs",
     "nas_cron_due_one_shots",
+    "nas_cron_events_total",
+    "nas_cron_failed_webhooks",
     "nas_cron_fire_attempt_duration_seconds",
     "nas_cron_fire_lateness_seconds",
     "nas_cron_fires_total",
@@ -30,6 +33,8 @@ const NAMES: [&str; 23] = [
     "nas_cron_panics_total",
     "nas_cron_parked_one_shots",
     "nas_cron_provision_duration_seconds",
+    "nas_cron_webhook_attempts_total",
+    "nas_cron_webhook_pending_deliveries",
     "nas_cron_withheld_instances",
 ];
 
@@ -127,10 +132,11 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
             "reason",
             "scope",
             "state",
-            "status_class"
+            "status_class",
+            "type"
         ]
     );
-    assert!(labels.len() < 60, "{labels:?}");
+    assert!(labels.len() < 80, "{labels:?}");
 }
 
 #[tokio::test]

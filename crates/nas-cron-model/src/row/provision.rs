@@ -1,4 +1,4 @@
-//! Rules of the requests that arm a job: provisions and redrives.
+//! Rules of the requests that arm a job: provisions, redrives and nudges.
 
 use super::{Callbacks, Id, Row, Rules, State, Time};
 
@@ -136,6 +136,27 @@ impl Row {
             refused: false,
             not_after: None,
             expired: false,
+            ..*self
+        })
+    }
+
+    /// `nudge`: a delivered key is fired once more, after an attempt that a late delivery left in flight, and is forgotten.
+    /// `None`: it is not delivered.
+    #[must_use]
+    pub fn nudged(&self, now: Time, rules: &Rules) -> Option<Self> {
+        if self.state != State::Delivered {
+            return None;
+        }
+        let floor = self.last_started_at.map_or(now, |started| started + rules.fire_floor);
+        let earliest = now.max(self.fire_at).max(floor);
+        Some(Self {
+            state: State::Armed,
+            next_attempt_at: Some(self.claimed_at.map_or(earliest, |claimed| earliest.max(claimed))),
+            token: None,
+            attempts: 0,
+            delivered: None,
+            refused: false,
+            not_after: None,
             ..*self
         })
     }

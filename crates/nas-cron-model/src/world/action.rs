@@ -17,6 +17,7 @@ pub enum Action {
     EndHold,
     Release,
     Redrive,
+    Nudge,
     ClaimDue {
         replica: usize,
     },
@@ -77,6 +78,7 @@ impl Action {
                 | Self::Cancel
                 | Self::Hold
                 | Self::Redrive
+                | Self::Nudge
                 | Self::Crash
                 | Self::Freeze
                 | Self::Partition

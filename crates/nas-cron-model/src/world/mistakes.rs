@@ -57,6 +57,8 @@ pub enum Mistake {
     NoExpiry,
     /// A `duplicate` ends the one-shot although a claim of a dead process may have caused it.
     DuplicateIsFinal,
+    /// A nudge does not wait for an attempt that a late delivery left in flight.
+    NudgeAtOnce,
     /// A new key after a `duplicate` shows a slow clock.
     DuplicateShowsSkew,
 }

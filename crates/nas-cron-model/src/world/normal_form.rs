@@ -102,7 +102,7 @@ impl World {
             if row.state != State::Firing {
                 row.last_started_at = None;
             }
-            row.claimed_at = row.claimed_at.filter(|_| config.newer_agent);
+            row.claimed_at = row.claimed_at.filter(|_| config.newer_agent || self.limits.nudges.is_left());
             // Attempts that start from now on answer it.
             let unanswered = |at: &Time| {
                 let of_row = |task: &&Task| {

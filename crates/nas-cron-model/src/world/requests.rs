@@ -6,6 +6,7 @@ use super::property::Observer;
 use super::scope::Config;
 use super::state::{Statement, World};
 use super::statements::Durability::Synchronous;
+use crate::row::Row;
 
 impl World {
     /// Requests of the agent, operators and backends.
@@ -53,6 +54,17 @@ impl World {
             add(Action::Redrive, &|world| {
                 world.limits.redrives.take();
                 world.store(Some(redriven), Synchronous, config);
+                world.observer.delivered = false;
+            });
+        }
+        if self.limits.nudges.is_left()
+            && let Some(row) = row
+            && let claimed_at = row.claimed_at.filter(|_| !config.makes(Mistake::NudgeAtOnce))
+            && let Some(nudged) = (Row { claimed_at, ..row }).nudged(0, config.rules())
+        {
+            add(Action::Nudge, &|world| {
+                world.limits.nudges.take();
+                world.store(Some(nudged), Synchronous, config);
                 world.observer.delivered = false;
             });
         }

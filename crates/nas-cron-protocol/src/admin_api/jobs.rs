@@ -7,6 +7,19 @@ use uuid::Uuid;
 use crate::agent_api::ShownAuth;
 use crate::{BackendName, DeadReason, FireOutcome, OneShotState, ParkReason, ScheduleId, words};
 
+words!(
+    /// Reason for which a job is dormant.
+    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    pub enum DormantReason {
+        /// Unknown: its agent accepted the fire, and has not armed the next one.
+        Silent = "silent",
+        /// Its agent's gateway was stopped on purpose, and dropped the fire.
+        GatewayStopped = "gateway_stopped",
+        /// Its instance is disabled, denied by the portal or on hold.
+        Withheld = "withheld",
+    }
+);
+
 /// A job and its current one-shot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -70,6 +83,14 @@ pub struct Job {
     pub created_at: DateTime<Utc>,
     /// Time of its last change.
     pub updated_at: DateTime<Utc>,
+    /// Time since which the job is dormant: its agent has not armed the next fire in time.
+    pub dormant_since: Option<DateTime<Utc>>,
+    /// The reason for which it is dormant.
+    pub dormant_reason: Option<DormantReason>,
+    /// The next fire that the job's history lets expect, if it was delivered and not armed again for some minutes.
+    pub expected_at: Option<DateTime<Utc>>,
+    /// Time of that delivery.
+    pub delivered_at: Option<DateTime<Utc>>,
 }
 
 /// The current one-shot of a job, and the auth profiles of the job.
@@ -125,6 +146,8 @@ words!(
         Unreachable = "unreachable",
         /// Its fire was delivered; the agent has not armed the next one.
         Delivered = "delivered",
+        /// Its fire was delivered, and its agent has not armed the next one in time.
+        Dormant = "dormant",
         /// It is a dead letter: its retry budget is spent.
         BudgetSpent = "budget_spent",
         /// It is a dead letter: its `not_after` has passed.
@@ -235,6 +258,29 @@ pub struct FiredJob {
     pub schedule_id: ScheduleId,
     /// Earliest start of its attempt: now, or a second after the job's last attempt.
     pub next_attempt_at: DateTime<Utc>,
+}
+
+/// A delivered one-shot that an operator fires once more.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NudgedJob {
+    /// Always true.
+    pub nudged: bool,
+    /// Opaque ID of the one-shot, which stays the same.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
+    pub schedule_id: ScheduleId,
+    /// Earliest start of its attempt.
+    pub next_attempt_at: DateTime<Utc>,
+    /// True while its agent is disabled, denied by the portal or on hold: it fires afterwards.
+    pub on_hold: bool,
+}
+
+/// A dormant job that an operator has closed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DismissedJob {
+    /// Always true.
+    pub dismissed: bool,
 }
 
 /// The progress of a redrive.

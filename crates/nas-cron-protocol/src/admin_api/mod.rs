@@ -8,7 +8,7 @@ mod orgs;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
-    Attempt, AttemptPage, CancelledJob, FiredJob, Job, JobDetails, JobPage, RedriveReport, ShownJob, Why,
-    WhyCode,
+    Attempt, AttemptPage, CancelledJob, DismissedJob, DormantReason, FiredJob, Job, JobDetails, JobPage,
+    NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
 };
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};

@@ -2,6 +2,7 @@
 
 mod fire;
 mod list;
+mod nudge;
 mod one;
 mod redrive;
 
@@ -25,6 +26,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(list::attempts))
         .routes(routes!(one::cancel))
         .routes(routes!(fire::fire))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(nudge::dismiss))
         .routes(routes!(redrive::one))
         .routes(routes!(redrive::count))
         .routes(routes!(redrive::matching))
@@ -76,9 +79,10 @@ struct Conditions {
     /// Only jobs with this ID.
     #[param(min_length = 1, max_length = 255)]
     job_id: Option<String>,
-    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead.
+    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
+    /// or of dormant jobs: dormant.
     #[param(
-        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead)(,(armed|leased|firing|waiting|delivered|stuck|dead))*$",
+        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
         example = "dead,stuck"
     )]
     state: Option<String>,
