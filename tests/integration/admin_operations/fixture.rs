@@ -49,6 +49,28 @@ impl Admin {
         self.world.sql(&format!("INSERT INTO one_shots ({names}) VALUES ({values})")).await;
     }
 
+    /// Stores a delivered job of `inst-1` that is dormant since 2020. Returns its schedule id.
+    pub(super) async fn store_dormant(&self, job: &str) -> String {
+        let columns = [
+            ("fire_at", "'2020-01-01'"),
+            ("created_at", "'2020-01-01'"),
+            ("updated_at", "'2020-01-01'"),
+            ("last_outcome", "'delivered'"),
+        ];
+        self.store("inst-1", job, "delivered", &columns).await;
+        sqlx::query_scalar(
+            "INSERT INTO awaited_rearms (instance_id, job_id, schedule_id, delivered_at, recurrence, expected_at, check_at,
+                                         closes_after, dormant_since)
+             SELECT instance_id, job_id, schedule_id, '2020-01-01', 'daily', '2020-01-02', '2020-01-02', '100 years',
+                    '2020-01-02'
+             FROM one_shots WHERE instance_id = 'inst-1' AND job_id = $1 RETURNING schedule_id::text",
+        )
+        .bind(job)
+        .fetch_one(&self.world.pool)
+        .await
+        .expect("a dormant job")
+    }
+
     /// Creates a token that is limited to an org.
     pub(super) async fn token_of(&self, org: &str, role: &str) -> String {
         let body = json!({"name": format!("{org}-{role}"), "role": role, "org_id": org});

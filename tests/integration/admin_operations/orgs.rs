@@ -21,7 +21,9 @@ async fn stocked() -> Admin {
              FROM generate_series(1, 5100) AS n, unnest(ARRAY['inst-1', 'other']) AS i;
              INSERT INTO holds (scope, scope_id) VALUES ('org', 'org-1'), ('instance', 'inst-1'), ('instance', 'other');
              INSERT INTO job_holds (instance_id, job_id) VALUES ('inst-1', 'armed');
-             INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('org', 'org-1', 'claude:work'), ('org', 'org-2', 'claude:work')",
+             INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('org', 'org-1', 'claude:work'), ('org', 'org-2', 'claude:work');
+             INSERT INTO webhooks (webhook_id, url, org_id, secret_nonce, secret)
+             SELECT gen_random_uuid(), 'http://127.0.0.1:1/', o, 'n', 's' FROM unnest(ARRAY['org-1', 'org-2']) AS o",
         )
         .await;
     admin
@@ -29,7 +31,7 @@ async fn stocked() -> Admin {
 
 /// Counts everything of both orgs.
 async fn rows(admin: &Admin) -> Vec<(String, i64)> {
-    let tables = ["instances", "one_shots", "fires", "holds", "job_holds", "auth_profiles"];
+    let tables = ["instances", "one_shots", "fires", "holds", "job_holds", "auth_profiles", "webhooks"];
     let mut found = Vec::new();
     for table in tables {
         let query = format!("SELECT count(*) FROM {table}");
@@ -84,7 +86,7 @@ async fn org_is_deleted_with_everything_after_a_count() {
     assert_eq!(report["deleted"], json!({"agents": 2, "jobs": 2, "attempts": 5100}));
     assert_eq!(report["confirm"], json!(null));
     let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
-    assert_eq!(left, [1, 1, 5100, 1, 0, 1], "org-2 keeps everything");
+    assert_eq!(left, [1, 1, 5100, 1, 0, 1, 1], "org-2 keeps everything");
     admin.refused(404, "POST", DELETIONS, Some(&confirmed(&plan))).await;
 }
 
@@ -108,7 +110,7 @@ async fn agent_is_deleted_with_everything_by_command_and_by_server() {
     let done = run(&["agents", "remove", "inst-1", "--everything", "--confirm", value]).await;
     assert!(done.starts_with("Everything of agent inst-1 is deleted: 1 agent, 2 jobs"), "{done}");
     let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
-    assert_eq!(left, [1, 1, 5100, 2, 0, 2]);
+    assert_eq!(left, [1, 1, 5100, 2, 0, 2, 2]);
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ async fn invalid_redrive_is_rejected_and_changes_nothing() {
         ("", "all: must be true to redrive without any condition"),
         ("all=false", "all: must be true to redrive without any condition"),
         ("state=armed", "state: only dead and stuck one-shots can be redriven"),
+        ("state=dead,dormant", "state: only dead and stuck one-shots can be redriven"),
         ("all=true&per_second=0", "per_second: must be a number from 1 to 1000"),
         ("all=true&after=x", "after: not a cursor"),
         ("all=true&limit=1", "limit: unknown parameter"),

@@ -31,6 +31,7 @@ async fn reading_commands_print_the_same_bytes() {
     admin.store("inst-1", "a/b ü", "armed", &old).await;
     admin.store("inst-1", "dead", "dead", &[&old[..], &[("last_error", "'busy'")]].concat()).await;
     admin.store("other", "c", "armed", &old).await;
+    admin.store_dormant("quiet").await;
     admin.world.sql("INSERT INTO holds VALUES ('org', 'org-2', 'why', '2020-01-01')").await;
     admin.world.sql("INSERT INTO job_holds VALUES ('inst-1', 'dead', NULL, '2020-01-01')").await;
     for arguments in [
@@ -39,6 +40,12 @@ async fn reading_commands_print_the_same_bytes() {
         &["list", "--limit", "1"],
         &["list", "--state", "dead", "--error", "BUSY", "--json"],
         &["list", "--org", "org-2"],
+        &["list", "--state", "dormant"],
+        &["list", "--state", "dormant,dead", "--json"],
+        &["show", "inst-1", "quiet"],
+        &["nudge", "inst-1", "quiet"],
+        &["nudge", "inst-1", "dead", "--yes"],
+        &["dismiss", "inst-1", "dead"],
         &["list", "--next-attempt-from", "2030-01-01T00:00:00Z"],
         &["list", "--after", "x"],
         &["show", "inst-1", "dead"],
@@ -85,6 +92,8 @@ async fn changing_commands_work_through_the_server() {
     let admin = Admin::new().await;
     admin.store("inst-1", "dead", "dead", &[]).await;
     let (_, schedule) = admin.world.arm("job", 3_600_000).await;
+    let quiet = admin.store_dormant("quiet").await;
+    admin.store_dormant("finished").await;
     let settings = remote(&admin);
     let url = admin.world.service.url.clone();
     let run = async |group: &str, arguments: &[&str]| {
@@ -104,6 +113,11 @@ async fn changing_commands_work_through_the_server() {
     let fired = run("jobs", &["fire", "inst-1", "job", "--json"]).await;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&fired).unwrap()["schedule_id"], schedule.as_str());
     admin.world.agents.wait_for("job", 1).await;
+    let dismissed = run("jobs", &["dismiss", "inst-1", "finished"]).await;
+    assert_eq!(dismissed, "Job finished of agent inst-1 is dismissed.\n");
+    let nudged = run("jobs", &["nudge", "inst-1", "quiet", "--yes", "--json"]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&nudged).unwrap()["schedule_id"], quiet.as_str());
+    admin.world.agents.wait_for("quiet", 1).await;
     let disabled = run("agents", &["disable", "inst-1"]).await;
     assert!(disabled.starts_with("Agent inst-1 is disabled."), "{disabled}");
     run("agents", &["enable", "inst-1"]).await;
@@ -121,6 +135,8 @@ async fn changing_commands_work_through_the_server() {
             "release_job",
             "redrive_jobs",
             "fire_job",
+            "dismiss_job",
+            "nudge_job",
             "disable_agent",
             "enable_agent",
             "cancel_job",
@@ -158,4 +174,33 @@ async fn token_comes_from_the_environment_or_a_file_and_errors_name_the_fix() {
     std::fs::remove_file(&file).unwrap();
     assert!(status.success(), "{error}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), json!({"jobs": [], "next": null}));
+}
+
+#[tokio::test]
+async fn dormant_jobs_are_listed_alone_or_with_other_states() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "dead", "dead", &[]).await;
+    admin.store("inst-1", "delivered", "delivered", &[]).await;
+    admin.store("other", "armed", "armed", &[]).await;
+    let schedule = admin.store_dormant("quiet").await;
+    admin.store_dormant("still").await;
+    assert_eq!(admin.listed("state=dormant&limit=1").await, ["inst-1/quiet", "inst-1/still"]);
+    assert_eq!(admin.listed("state=dormant&instance_id=inst-1&job_id=quiet").await, ["inst-1/quiet"]);
+    assert_eq!(admin.listed("state=dormant&org_id=org-2").await, [""; 0]);
+    assert_eq!(admin.listed("state=dead,dormant").await, ["inst-1/dead", "inst-1/quiet", "inst-1/still"]);
+    let details = admin.ok("GET", "/api/admin/jobs/inst-1/quiet", None).await;
+    let job = &details["job"];
+    assert_eq!((&job["dormant_reason"], &details["why"]["code"]), (&json!("silent"), &json!("dormant")));
+
+    let nudge = "/api/admin/jobs/inst-1/quiet/nudge";
+    let other = json!({"schedule_id": uuid::Uuid::nil()});
+    let problem = admin.refused(409, "POST", nudge, Some(&other)).await;
+    assert!(problem.starts_with("schedule_id: the job's current one-shot is"), "{problem}");
+    let nudged = admin.ok("POST", nudge, Some(&json!({"schedule_id": schedule}))).await;
+    assert_eq!((&nudged["nudged"], &nudged["on_hold"]), (&json!(true), &json!(false)));
+    admin.world.agents.wait_for("quiet", 1).await;
+    let dismiss = "/api/admin/jobs/inst-1/still/dismiss";
+    assert_eq!(admin.ok("POST", dismiss, None).await, json!({"dismissed": true}));
+    let problem = admin.refused(409, "POST", dismiss, None).await;
+    assert!(problem.contains("is not dormant"), "{problem}");
 }
