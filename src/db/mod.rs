@@ -92,7 +92,7 @@ pub enum DbError {
     /// The statement conflicted with a concurrent one (deadlock, serialization failure, lock). Retry at once.
     #[error("the statement conflicted with a concurrent one: {0}")]
     Contended(#[source] DbCause),
-    /// A unique constraint of the schema rejected the row.
+    /// A unique constraint of the schema rejected the row, or it refers to a row that does not exist.
     #[error("the row violates the constraint {constraint}")]
     Conflict {
         /// Name of the violated constraint.
@@ -164,7 +164,8 @@ impl From<sqlx::Error> for DbError {
                 }
                 // A server that was demoted, or made read-only.
                 Some("25006") => Self::Unavailable(error.into()),
-                Some("23505") => {
+                // unique_violation, foreign_key_violation
+                Some("23505" | "23503") => {
                     Self::Conflict { constraint: cause.constraint().unwrap_or_default().to_owned() }
                 }
                 _ => Self::Defect(error.into()),
