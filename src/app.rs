@@ -44,6 +44,7 @@ use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
+use crate::operations::Operations;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
@@ -278,6 +279,7 @@ async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Re
 fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
     AdminState {
         directory: Directory::new(db.clone()),
+        operations: Operations::new(db.clone()),
         profiles: Profiles::new(db.clone()),
         identities: IdentityRegistry::new(db.clone()),
         tokens: StoredTokens::new(db.clone()),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 
 use crate::db::{Db, DbError, DbResult, directory, hints, outages};
-use crate::domain::HoldScope;
 use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
 use crate::store_error::StoreError;
 
@@ -250,17 +249,6 @@ pub async fn set_callback(
     moved.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
-/// Ends a hold and releases the one-shots that only it held. Returns true if the hold existed, and the number of
-/// one-shots in its scope that are no longer parked.
-pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<(bool, i64)> {
-    let before = directory::coverage(db, scope, scope_id).await?.parked;
-    let existed = outages::release(db, scope, scope_id).await?;
-    release_parked(db).await?;
-    // Counted before and after, because a running service may also release some of them.
-    let after = directory::coverage(db, scope, scope_id).await?.parked;
-    Ok((existed, (before - after).max(0)))
-}
-
 /// Maximum number of rows per statement.
 const TIDY_BATCH: i64 = 2_000;
 /// Maximum time to wait for an unreachable instance. Only the running service, which has the setting, gives up its
@@ -268,7 +256,7 @@ const TIDY_BATCH: i64 = 2_000;
 const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Releases every parked one-shot without a hold, and wakes the replicas.
-async fn release_parked(db: &Db) -> DbResult<()> {
+pub(crate) async fn release_parked(db: &Db) -> DbResult<()> {
     let mut races = 0;
     loop {
         match outages::tidy_parked(db, NEVER, TIDY_BATCH).await {

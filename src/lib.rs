@@ -10,6 +10,7 @@
 //! | [`cli`] | the operator's commands, one file each |
 //! | [`app`] | start and shutdown of `serve`, and everything that it holds |
 //! | [`http`] | all routes ([`http::router`]), authentication of callers ([`http::auth`]), the agent API ([`http::agent_cron`]), error responses, connections ([`http::server`]) |
+//! | [`operations`] | what operators do, for the admin API and the command line |
 //! | [`backends`] | scheduler backends (Postgres, `QStash`, NATS), the outbox of orders to external backends, moves between backends |
 //! | [`scheduler`] | the Postgres loop: claims, timer, slots, confirmations, outcomes |
 //! | [`own_portal`] | the built-in portal, for agents without another one: logins and refresh tokens |
@@ -84,6 +85,7 @@ pub mod limits;
 pub mod membership;
 pub mod metrics;
 pub mod oneshot;
+pub mod operations;
 pub mod own_portal;
 pub mod scheduler;
 pub mod shutdown;

@@ -8,8 +8,8 @@ use nas_cron_base::terminal::{self, or_dash, printable, shortened};
 use serde_json::json;
 
 use super::audited::Audited;
+use super::operator::Operator;
 use crate::audit::{self, Act, AuditFilter, AuditLine};
-use crate::db::Db;
 
 /// Read the audit log: who changed what, from where, with which outcome.
 ///
@@ -73,7 +73,7 @@ impl Audited for AuditArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: AuditArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: AuditArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let AuditCommand::List(args) = args.command;
     let filter = AuditFilter {
         actor: args.actor,
@@ -83,12 +83,21 @@ pub async fn run(args: AuditArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resul
         until: args.until,
         within: None,
     };
-    let page = audit::list(db, &filter, args.before, args.limit).await?;
+    let (mut lines, mut before) = (Vec::new(), args.before);
+    let next = loop {
+        let room = args.limit - u32::try_from(lines.len()).unwrap_or(args.limit);
+        let page = on.audit(&filter, room, before).await?;
+        lines.extend(page.lines);
+        before = page.next.as_deref().and_then(|next| next.parse().ok());
+        if before.is_none() || lines.len() >= args.limit as usize {
+            break page.next;
+        }
+    };
     if args.json {
-        return terminal::json(out, &json!({ "lines": page.items, "next": page.next }));
+        return terminal::json(out, &json!({ "lines": lines, "next": next }));
     }
-    out.write_all(lines_table(&page.items).as_bytes())?;
-    if let Some(next) = page.next {
+    out.write_all(lines_table(&lines).as_bytes())?;
+    if let Some(next) = next {
         writeln!(out, "More lines follow: --before {next}")?;
     }
     Ok(())

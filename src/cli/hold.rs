@@ -2,33 +2,30 @@
 
 use std::io::Write;
 
-use anyhow::ensure;
+use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relative};
-use nas_cron_protocol::{InstanceId, OrgId};
-use serde_json::json;
+use nas_cron_protocol::admin_api::{Coverage, HoldScope, StandingHold};
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::audited::Audited;
-use super::directory_error::explained;
+use super::operator::Operator;
 use crate::audit::Act;
-use crate::db::Db;
-use crate::db::directory::{coverage, now};
-use crate::db::outages;
-use crate::directory;
-use crate::domain::HoldScope;
-use crate::domain::hold::{Coverage, Hold};
+use crate::domain::hold::HoldTarget;
 
-/// Hold the fires of all agents, of an org or of one agent.
+/// Hold the fires of all agents, of an org, of one agent or of one job.
 ///
 /// Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has returned, no
 /// attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold, and they fire at once.
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+// Settings may precede the subcommand, so arguments do not conflict with it.
+#[command(subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   nas-cron hold --all --reason \"database maintenance\"
   nas-cron hold --org acme
+  nas-cron hold --instance agent-1 --job 3f2a9c01d4e5
   nas-cron hold list")]
 pub struct HoldArgs {
     #[command(subcommand)]
@@ -69,35 +66,42 @@ pub struct ReleaseArgs {
 
 /// Scope of a hold.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct ScopeArgs {
     /// All agents of the service.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["org", "instance"])]
     all: bool,
     /// All agents of this org.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "instance")]
     org: Option<OrgId>,
     /// Only this agent.
     #[arg(long, value_name = "INSTANCE_ID")]
     instance: Option<InstanceId>,
+    /// Only this job of the agent.
+    #[arg(long, value_name = "JOB_ID", requires = "instance")]
+    job: Option<JobId>,
 }
 
 impl ScopeArgs {
-    fn scope(&self) -> (HoldScope, &str) {
-        match (&self.org, &self.instance) {
-            (Some(org), _) => (HoldScope::Org, org.as_str()),
-            (_, Some(instance)) => (HoldScope::Instance, instance.as_str()),
-            _ => (HoldScope::All, ""),
+    fn target(&self) -> HoldTarget {
+        match (&self.org, &self.instance, &self.job) {
+            (Some(org), ..) => HoldTarget::Org(org.clone()),
+            (_, Some(instance), Some(job)) => HoldTarget::Job(instance.clone(), job.clone()),
+            (_, Some(instance), None) => HoldTarget::Instance(instance.clone()),
+            _ => HoldTarget::All,
         }
     }
 
     /// Returns a line in the audit log about the scope.
     fn act(&self, action: &'static str) -> Act {
         let act = Act::new(action);
-        match self.scope() {
-            (HoldScope::All, _) => act.about("scope", "all"),
-            (HoldScope::Org, org_id) => act.about("org_id", org_id),
-            (HoldScope::Instance, instance_id) => act.about("instance_id", instance_id),
+        match self.target() {
+            HoldTarget::All => act.about("scope", "all"),
+            HoldTarget::Org(org_id) => act.about("org_id", &org_id),
+            HoldTarget::Instance(instance_id) => act.about("instance_id", &instance_id),
+            HoldTarget::Job(instance_id, job_id) => {
+                act.about("instance_id", &instance_id).about("job_id", &job_id)
+            }
         }
     }
 }
@@ -114,19 +118,24 @@ impl Audited for ReleaseArgs {
     }
 }
 
-fn named(scope: HoldScope, scope_id: &str) -> String {
+/// Names the subject of a hold.
+pub(super) fn named(scope: HoldScope, scope_id: &str, job_id: Option<&str>) -> String {
     match scope {
         HoldScope::All => "the whole service".to_owned(),
         HoldScope::Org => format!("org {scope_id}"),
         HoldScope::Instance => format!("agent {scope_id}"),
+        HoldScope::Job => format!("job {} of agent {scope_id}", job_id.unwrap_or_default()),
     }
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: HoldArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: HoldArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match (args.command, args.scope) {
-        (Some(HoldCommand::List { json }), _) => list(json, db, out).await,
-        (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, db, out).await,
+        (Some(HoldCommand::List { json }), None) => list(json, on, out).await,
+        (Some(HoldCommand::List { .. }), Some(_)) => {
+            bail!("`nas-cron hold list` lists the holds of all scopes")
+        }
+        (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, on, out).await,
         (None, None) => unreachable!("clap requires a scope or a subcommand"),
     }
 }
@@ -135,54 +144,38 @@ async fn hold(
     args: &ScopeArgs,
     reason: Option<&str>,
     json: bool,
-    db: &Db,
+    on: &Operator,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let (scope, scope_id) = args.scope();
-    // A misspelt agent must not look like a successful hold.
-    if let Some(instance_id) = &args.instance {
-        directory::find(db, instance_id).await.map_err(explained)?;
-    }
-    let covered = coverage(db, scope, scope_id).await?;
-    ensure!(
-        scope != HoldScope::Org || covered.agents > 0,
-        "no agent of org {scope_id} is registered; `nas-cron agents list` shows the registered agents and their orgs"
-    );
-    let new = outages::hold(db, scope, scope_id, reason).await?;
+    let target = args.target();
+    let held = on.hold(&target, reason).await?;
     if json {
-        return terminal::json(
-            out,
-            &json!({ "scope": scope, "scope_id": scope_id, "new": new, "covers": covered }),
-        );
+        return terminal::json(out, &held);
     }
-    let already = if new { "is on hold" } else { "was already on hold" };
-    let Coverage { agents, armed, .. } = covered;
+    let already = if held.new { "is on hold" } else { "was already on hold" };
+    let Coverage { agents, armed, more, .. } = held.covers;
     let (agents, armed) = (counted(agents, "agent"), counted(armed, "one-shot"));
-    writeln!(
-        out,
-        "{} {already}: {agents} with {armed}. None fires until `nas-cron release`.",
-        capital(&named(scope, scope_id))
-    )?;
+    let at_least = if more { "at least " } else { "" };
+    let name = capital(&named(target.scope(), target.scope_id(), target.job_id().map(JobId::as_str)));
+    writeln!(out, "{name} {already}: {at_least}{agents} with {armed}. None fires until `nas-cron release`.")?;
     Ok(())
 }
 
 /// Ends a hold, and writes to `out` how many one-shots it released.
-pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (scope, scope_id) = args.scope.scope();
-    let (existed, released) = directory::release(db, scope, scope_id).await?;
-    let left = coverage(db, scope, scope_id).await?.parked;
+pub async fn release(args: ReleaseArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let target = args.scope.target();
+    let ended = on.release(&target).await?;
     if args.json {
-        let report = json!({ "scope": scope, "scope_id": scope_id, "existed": existed, "released": released, "still_parked": left });
-        return terminal::json(out, &report);
+        return terminal::json(out, &ended);
     }
-    let name = capital(&named(scope, scope_id));
-    if existed {
-        writeln!(out, "{name} is released: {} no longer parked.", counted(released, "one-shot"))?;
+    let name = capital(&named(target.scope(), target.scope_id(), target.job_id().map(JobId::as_str)));
+    if ended.existed {
+        writeln!(out, "{name} is released: {} no longer parked.", counted(ended.released, "one-shot"))?;
     } else {
         writeln!(out, "{name} was not on hold. `nas-cron hold list` shows the holds.")?;
     }
-    if left > 0 {
-        let parked = counted(left, "one-shot");
+    if ended.still_parked > 0 {
+        let parked = counted(ended.still_parked, "one-shot");
         writeln!(
             out,
             "Still parked: {parked}, because of another hold or a disabled agent; see `nas-cron hold list`."
@@ -191,37 +184,24 @@ pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow:
     Ok(())
 }
 
-#[derive(Debug, serde::Serialize)]
-struct Standing {
-    #[serde(flatten)]
-    hold: Hold,
-    #[serde(flatten)]
-    covers: Coverage,
-}
-
-async fn list(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut standing = Vec::new();
-    // Operators set holds by hand: there are few.
-    for hold in outages::holds(db).await? {
-        let covers = coverage(db, hold.scope, &hold.scope_id).await?;
-        standing.push(Standing { hold, covers });
-    }
+async fn list(json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let list = on.holds().await?;
     if json {
-        return terminal::json(out, &json!({ "holds": standing }));
+        return terminal::json(out, &list);
     }
-    let now = now(db).await?;
-    out.write_all(holds_table(&standing, now).as_bytes())?;
+    let now = on.now().await?;
+    out.write_all(holds_table(&list.holds, now).as_bytes())?;
     Ok(())
 }
 
-fn holds_table(holds: &[Standing], now: DateTime<Utc>) -> String {
+fn holds_table(holds: &[StandingHold], now: DateTime<Utc>) -> String {
     if holds.is_empty() {
         return "Nothing is on hold.\n".to_owned();
     }
     let mut table = terminal::table(&["ON HOLD", "SINCE", "AGENTS", "ARMED", "PARKED", "REASON"]);
-    for Standing { hold, covers } in holds {
+    for StandingHold { hold, covers } in holds {
         table.add_row([
-            named(hold.scope, &hold.scope_id),
+            named(hold.scope, &hold.scope_id, hold.job_id.as_deref()),
             relative(now, hold.created_at),
             covers.agents.to_string(),
             covers.armed.to_string(),
@@ -236,6 +216,7 @@ fn holds_table(holds: &[Standing], now: DateTime<Utc>) -> String {
 mod tests {
     use chrono::TimeDelta;
     use clap::{CommandFactory, FromArgMatches};
+    use nas_cron_protocol::admin_api::Hold;
 
     use super::*;
 
@@ -260,29 +241,36 @@ mod tests {
             &["--all"][..],
             &["--org", "o"],
             &["--instance", "i", "--reason", "r"],
+            &["--instance", "i", "--job", "j"],
             &["list"],
             &["list", "--json"],
         ] {
             assert!(parse(good).is_ok(), "{good:?}: {:?}", parse(good));
         }
-        for bad in [&[][..], &["--all", "--org", "o"], &["--reason", "r"], &["--all", "list"]] {
+        for bad in [
+            &[][..],
+            &["--all", "--org", "o"],
+            &["--reason", "r"],
+            &["--job", "j"],
+            &["--org", "o", "--instance", "i"],
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         let parsed = parse(&["--org", "o"]).unwrap();
-        assert_eq!(parsed.scope.unwrap().scope(), (HoldScope::Org, "o"));
+        assert_eq!(parsed.scope.unwrap().target(), HoldTarget::Org(OrgId::new("o").unwrap()));
     }
 
     #[test]
     fn help_matches_its_snapshot() {
         insta::assert_snapshot!(Cli::command().term_width(110).render_long_help(), @r#"
-        Hold the fires of all agents, of an org or of one agent.
+        Hold the fires of all agents, of an org, of one agent or of one job.
 
         Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has
         returned, no attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold,
         and they fire at once.
 
-        Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>>
-               nas-cron hold <COMMAND>
+        Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>|--job <JOB_ID>>
+               nas-cron hold [OPTIONS] <COMMAND>
 
         Commands:
           list  List the holds with their age, reason and number of parked one-shots
@@ -298,6 +286,9 @@ mod tests {
               --instance <INSTANCE_ID>
                   Only this agent
 
+              --job <JOB_ID>
+                  Only this job of the agent
+
               --reason <REASON>
                   Reason for the hold, shown by `nas-cron hold list`
 
@@ -310,6 +301,7 @@ mod tests {
         Examples:
           nas-cron hold --all --reason "database maintenance"
           nas-cron hold --org acme
+          nas-cron hold --instance agent-1 --job 3f2a9c01d4e5
           nas-cron hold list
         "#);
     }
@@ -317,14 +309,15 @@ mod tests {
     #[test]
     fn table_matches_its_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let hold = |scope, scope_id: &str, reason: Option<&str>| Standing {
+        let hold = |scope, scope_id: &str, reason: Option<&str>| StandingHold {
             hold: Hold {
                 scope,
                 scope_id: scope_id.to_owned(),
+                job_id: None,
                 reason: reason.map(str::to_owned),
                 created_at: now - TimeDelta::minutes(5),
             },
-            covers: Coverage { agents: 2, armed: 7, parked: 3 },
+            covers: Coverage { agents: 2, armed: 7, parked: 3, more: false },
         };
         let holds =
             [hold(HoldScope::All, "", Some("maintenance")), hold(HoldScope::Instance, "agent-1", None)];

@@ -21,7 +21,9 @@ mod import_file;
 pub mod jobs;
 pub mod keys;
 mod migrate;
+pub mod operator;
 mod operator_command;
+pub mod orgs;
 mod process;
 mod serve;
 pub mod webhooks;
@@ -87,6 +89,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
+    Orgs(Operate<orgs::OrgsArgs>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
@@ -115,6 +118,7 @@ impl Cli {
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
+            Command::Orgs(command) => in_runtime(command.run()),
             Command::Hold(command) => in_runtime(command.run()),
             Command::Release(command) => in_runtime(command.run()),
             Command::AuthProfiles(command) => in_runtime(command.run()),
@@ -175,8 +179,9 @@ mod tests {
                          agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
-          jobs           List, show, cancel, redrive, nudge and import one-shots
-          hold           Hold the fires of all agents, of an org or of one agent
+          jobs           List, show, cancel, fire, redrive, nudge and import one-shots
+          orgs           List and show orgs, and delete everything of an org
+          hold           Hold the fires of all agents, of an org, of one agent or of one job
           release        End a hold. Its parked one-shots fire at once, unless another hold covers them
           auth-profiles  Show and set the known auth profiles and the default profiles
           keys           List, rotate, import and export the keys that sign fire tokens

@@ -13,8 +13,9 @@ use nas_cron_base::{output, signals};
 use secrecy::ExposeSecret;
 
 use super::audited::{Audited, recorded};
+use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, webhooks};
+use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, webhooks};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
@@ -38,6 +39,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 pub(super) struct Operate<A: Args + Audited + fmt::Debug, P: Pick = DatabaseOnly> {
     #[command(flatten)]
     args: A,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     flags: Flags<P>,
 }
@@ -122,6 +125,10 @@ fn other_schema(state: &SchemaState) -> String {
 
 impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
+        anyhow::ensure!(
+            self.server.is_absent(),
+            "this command works on the database only: run it without --server, with database_url"
+        );
         let settings = self.flags.settings();
         let database = settings.database()?;
         init_log(&settings)?;
@@ -137,6 +144,17 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
         Ok(db.patient())
     }
 
+    /// Connects to the service that the command works on: its database, or with `--server` its admin API.
+    async fn operator(&self) -> anyhow::Result<Operator> {
+        match self.server.client()? {
+            Some(client) => {
+                init_log(&self.flags.settings())?;
+                Ok(Operator::Server(client))
+            }
+            None => Ok(Operator::on(self.connect().await?)),
+        }
+    }
+
     fn shown(&self, setting: &Setting) -> Option<String> {
         self.flags.settings().shown(setting)
     }
@@ -144,34 +162,41 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
 
 impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
+        let on = self.operator().await?;
         let urls = agents::Urls {
             portal: self.shown(PORTAL_URL.setting),
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        recorded(&db, self.args.act(), agents::run(self.args, &db, urls, &mut output::stdout())).await
+        on.recorded(self.args.act(), agents::run(self.args, &on, urls, &mut output::stdout())).await
     }
 }
 
 impl Operate<jobs::JobsArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), jobs::run(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), jobs::run(self.args, &on, &mut output::stdout())).await
+    }
+}
+
+impl Operate<orgs::OrgsArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), orgs::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
 impl Operate<hold::HoldArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), hold::run(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), hold::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
 impl Operate<hold::ReleaseArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), hold::release(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), hold::release(self.args, &on, &mut output::stdout())).await
     }
 }
 
@@ -184,8 +209,8 @@ impl Operate<admin_tokens::AdminTokensArgs> {
 
 impl Operate<audit::AuditArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), audit::run(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), audit::run(self.args, &on, &mut output::stdout())).await
     }
 }
 

@@ -9,6 +9,7 @@ pub const ENV_PREFIX: &str = "NAS_CRON_";
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("NAS_CRON_CONFIG", "path of the configuration file"),
     ("NAS_CRON_SERVER", "base URL of the server, for `nas-cron cron` and `nas-cron mcp`"),
+    ("NAS_CRON_ADMIN_TOKEN", "admin token, for the operator's commands with `--server`"),
     ("NAS_CRON_ACCESS_TOKEN", "portal access token, for `nas-cron cron` and `nas-cron mcp`"),
     ("NAS_CRON_AUTH_STORE", "path of the auth store, for `nas-cron cron` and `nas-cron mcp`"),
     ("NAS_CRON_CALLBACK_URL", "callback URL of the agent, for `nas-cron cron` and `nas-cron mcp`"),

@@ -3,20 +3,27 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{InstanceId, JobId};
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::{Db, DbResult};
 
-/// Returns the time of the job's latest cancel that removed a one-shot. The job may have been armed again since.
+/// Returns the time of the job's latest cancel that removed a one-shot. The job may have been armed again since. With
+/// `org_id`, that of a job of this org.
 pub async fn cancelled_at(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
+    org_id: Option<&OrgId>,
 ) -> DbResult<Option<DateTime<Utc>>> {
     Ok(sqlx::query_scalar!(
-        "SELECT cancelled_at FROM cancelled_jobs WHERE instance_id = $1 AND job_id = $2",
+        r#"
+        SELECT cancelled_at FROM cancelled_jobs
+        WHERE instance_id = $1 AND job_id = $2
+          AND ($3::text IS NULL OR EXISTS (SELECT FROM instances WHERE instance_id = $1 AND org_id = $3 /* org_id */))
+        "#,
         instance_id.as_str(),
         job_id.as_str(),
+        org_id.map(OrgId::as_str),
     )
     .fetch_optional(db)
     .await?)

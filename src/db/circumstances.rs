@@ -1,28 +1,15 @@
-//! The statement about the conditions that stop or delay an instance's fires.
+//! The statement about the conditions that stop or delay a job's fires.
 
-use nas_cron_protocol::InstanceId;
+use nas_cron_protocol::{InstanceId, JobId};
 
 use super::seconds::duration;
-use super::{Db, DbResult};
+use super::{Db, DbResult, holds};
+use crate::domain::PortalDenial;
 use crate::domain::circumstances::{Circumstances, Outage};
-use crate::domain::hold::Hold;
-use crate::domain::{HoldScope, PortalDenial};
 
-/// Returns what stops or delays the fires of an instance; the defaults for an unknown one.
-pub async fn of_instance(db: &Db, instance_id: &InstanceId) -> DbResult<Circumstances> {
-    let holds = sqlx::query_as!(
-        Hold,
-        r#"
-        SELECT h.scope AS "scope: HoldScope", h.scope_id, h.reason, h.created_at
-        FROM holds h JOIN instances i ON i.instance_id = $1
-        WHERE h.scope = 'all' OR (h.scope = 'org' AND h.scope_id = i.org_id)
-           OR (h.scope = 'instance' AND h.scope_id = i.instance_id)
-        ORDER BY h.scope
-        "#,
-        instance_id.as_str(),
-    )
-    .fetch_all(db)
-    .await?;
+/// Returns what stops or delays the fires of a job; the defaults for one of an unknown instance.
+pub async fn of_job(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Circumstances> {
+    let holds = holds::of_job(db, instance_id, job_id).await?;
     let row = sqlx::query!(
         r#"
         SELECT i.enabled, i.denied_by_portal AS "denied_by_portal: PortalDenial", i.unreachable_since, i.probe_job_id,

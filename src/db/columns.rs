@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use nas_cron_protocol::admin_api::{DormantReason, HoldScope};
 use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -13,10 +14,10 @@ use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
-use crate::domain::dormancy::{DormancyChange, DormantReason};
+use crate::domain::dormancy::DormancyChange;
 use crate::domain::recurrence::RecurrenceKind;
 use crate::domain::webhook::{DeliveryState, WebhookEnd};
-use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
+use crate::domain::{KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
 pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
@@ -120,7 +121,9 @@ wrapped!(
     AuthScope = "auth_scope",
     BackendName = "scheduler_backend",
     DeadReason = "text",
+    DormantReason = "text",
     FireOutcome = "fire_outcome",
+    HoldScope = "hold_scope",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",
 );
@@ -129,8 +132,6 @@ own!(
     AuditOutcome = "audit_outcome",
     DeliveryState = "delivery_state",
     DormancyChange = "text",
-    DormantReason = "text",
-    HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",

@@ -5,9 +5,8 @@ use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::execute::Transaction;
 use super::{Db, DbResult};
-use crate::domain::hold::Coverage;
-use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
-use crate::domain::{HoldScope, PortalDenial};
+use crate::domain::PortalDenial;
+use crate::domain::registration::{Agent, AgentFilter, Deleted, Registration, Verdict};
 
 /// Registers a batch in one statement. A refused instance does not affect the others.
 /// Returns a verdict for each instance, in the order of the batch.
@@ -262,20 +261,36 @@ pub async fn set_callback(
 /// one-shots that were not delivered; `None` for an unknown instance. With `within`, every instance of another org is
 /// unknown.
 pub async fn delete(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -> DbResult<Option<i64>> {
-    Ok(sqlx::query_scalar!(
+    let deleted = delete_all(db, &[instance_id.to_string()], within).await?;
+    Ok((deleted.instances > 0).then_some(deleted.undelivered))
+}
+
+/// Deletes instances with their one-shots; their history stays. With `within`, those of another org are left alone.
+pub async fn delete_all(db: &Db, instance_ids: &[String], within: Option<&OrgId>) -> DbResult<Deleted> {
+    Ok(sqlx::query_as!(
+        Deleted,
         r#"
-        WITH agent AS MATERIALIZED (
+        WITH agents AS MATERIALIZED (
             SELECT instance_id FROM instances
-            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2 /* within */)
+            WHERE instance_id = ANY ($1) AND ($2::text IS NULL OR org_id = $2 /* within */)
+            ORDER BY instance_id
             FOR UPDATE
         ), locked AS MATERIALIZED (
             -- In the order of other statements, so that there is no deadlock.
-            SELECT FROM agent JOIN one_shots o USING (instance_id)
+            SELECT o.state FROM agents JOIN one_shots o USING (instance_id)
             ORDER BY o.instance_id, o.job_id
             FOR UPDATE OF o
+        ), guarded AS MATERIALIZED (
+            -- The trigger takes them as well; here in the order of statements that store one-shots of several instances.
+            SELECT pg_advisory_xact_lock(hashtext('nas_cron.instances'), key)
+            FROM (
+                SELECT DISTINCT instance_lock(instance_id) AS key FROM agents
+                WHERE (SELECT count(*) FROM locked) >= 0
+                ORDER BY 1
+            ) keys
         ), gone AS (
-            DELETE FROM instances i USING agent a
-            WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM locked) >= 0
+            DELETE FROM instances i USING agents a
+            WHERE i.instance_id = a.instance_id AND (SELECT count(*) FROM guarded) >= 0
             RETURNING i.instance_id
         ), unwanted AS (
             UPDATE wake_ups u
@@ -283,31 +298,12 @@ pub async fn delete(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -
                 next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM gone g WHERE u.instance_id = g.instance_id AND u.state <> 'unwanted'
         )
-        SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')
-               AS "one_shots!"
-        FROM gone g
+        SELECT (SELECT count(*) FROM gone) AS "instances!", count(*) AS "one_shots!",
+               count(*) FILTER (WHERE state <> 'delivered') AS "undelivered!"
+        FROM locked
         "#,
-        instance_id.as_str(),
+        instance_ids,
         within.map(OrgId::as_str),
-    )
-    .fetch_optional(db)
-    .await?)
-}
-
-/// Counts the instances and one-shots in a scope, whether or not it is on hold.
-pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Coverage> {
-    Ok(sqlx::query_as!(
-        Coverage,
-        r#"
-        SELECT count(DISTINCT i.instance_id) AS "agents!", count(o.next_attempt_at) AS "armed!",
-               count(*) FILTER (WHERE o.parked = 'hold') AS "parked!"
-        FROM instances i LEFT JOIN one_shots o USING (instance_id)
-        WHERE CASE $1::hold_scope WHEN 'all' THEN true
-                                  WHEN 'org' THEN i.org_id = $2
-                                  ELSE i.instance_id = $2 END
-        "#,
-        scope as HoldScope,
-        scope_id,
     )
     .fetch_one(db)
     .await?)

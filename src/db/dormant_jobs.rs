@@ -2,6 +2,7 @@
 
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 
+use super::columns::Word;
 use super::{Db, DbResult};
 use crate::domain::dormancy::{DormantCounts, DormantReason, Nudged};
 
@@ -12,7 +13,7 @@ const COUNTED: i64 = 10_000;
 pub async fn counts(db: &Db) -> DbResult<DormantCounts> {
     let rows = sqlx::query!(
         r#"
-        SELECT reason AS "reason!: DormantReason", count(*) AS "count!"
+        SELECT reason AS "reason!: Word<DormantReason>", count(*) AS "count!"
         FROM (SELECT reason FROM silent_jobs WHERE dormant_since IS NOT NULL LIMIT $1 /* counted */) d
         GROUP BY reason
         "#,
@@ -20,7 +21,7 @@ pub async fn counts(db: &Db) -> DbResult<DormantCounts> {
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.reason, row.count)).collect())
+    Ok(rows.into_iter().map(|row| (row.reason.0, row.count)).collect())
 }
 
 /// Fires the key of a delivered one-shot once more, with a fresh retry budget: the same `schedule_id`. `None` without an

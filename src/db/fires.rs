@@ -2,33 +2,46 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::{DeadReason, FireOutcome, InstanceId, JobId, OneShotState, ParkReason};
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{DeadReason, FireOutcome, InstanceId, JobId, OneShotState, OrgId, ParkReason};
+use uuid::Uuid;
 
 use super::columns::Word;
 use super::seconds::duration;
 use super::{Db, DbResult};
-use crate::domain::attempt::FireRecord;
 use crate::domain::one_shot::{DueKind, OneShotCounts};
+use nas_cron_protocol::admin_api::Attempt as AttemptRecord;
 
-/// Returns a job's latest attempts, newest first.
+/// Returns a job's latest attempts, the newest first, from those before `before` on. With `org_id`, those since its instance
+/// was registered, if it belongs to this org: earlier ones are of a deleted instance with the same id.
 pub async fn of_job(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
+    org_id: Option<&OrgId>,
+    before: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
-) -> DbResult<Vec<FireRecord>> {
+) -> DbResult<Vec<AttemptRecord>> {
+    let (before_start, before_id) = before.unzip();
     Ok(sqlx::query_as!(
-        FireRecord,
+        AttemptRecord,
         r#"
         SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                ended_at, outcome AS "outcome: Word<FireOutcome>", http_status, error, answer
         FROM fires
         WHERE instance_id = $1 AND job_id = $2
-        ORDER BY started_at DESC
-        LIMIT $3
+          AND started_at <= COALESCE($3::timestamptz /* before */, 'infinity')
+          AND ($3::timestamptz IS NULL OR (started_at, attempt_id) < ($3, $4::uuid))
+          AND ($5::text IS NULL /* org_id */
+               OR started_at >= (SELECT created_at FROM instances WHERE instance_id = $1 AND org_id = $5))
+        ORDER BY started_at DESC, attempt_id DESC
+        LIMIT $6 /* limit */
         "#,
         instance_id.as_str(),
         job_id.as_str(),
+        before_start,
+        before_id,
+        org_id.map(OrgId::as_str),
         limit,
     )
     .fetch_all(db)

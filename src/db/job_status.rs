@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::columns::OptionalWord;
 use super::{Db, DbResult, auth_profiles};
-use crate::domain::attempt::FireRecord;
 use crate::domain::job_status::JobStatus;
 use crate::domain::one_shot::OneShot;
+use nas_cron_protocol::admin_api::Attempt as AttemptRecord;
 
 /// The current one-shot or the cancel, beside one of the attempts. Each may be absent.
 struct Found {
@@ -81,8 +81,8 @@ impl Found {
         })
     }
 
-    fn attempt(self) -> Option<FireRecord> {
-        Some(FireRecord {
+    fn attempt(self) -> Option<AttemptRecord> {
+        Some(AttemptRecord {
             attempt_id: self.attempt_id?,
             schedule_id: ScheduleId(self.attempt_schedule_id?),
             dedup_key: self.attempt_dedup_key?,

@@ -98,9 +98,11 @@ pub async fn claim_due(
             SELECT instance_id, on_hold, probe_job_id, busy_until FROM instance_status
             WHERE instance_id = ANY (ARRAY(SELECT DISTINCT instance_id FROM due))
         ), judged AS (
-            SELECT due.instance_id, due.job_id, park_reason_of(due.job_id, i.on_hold, i.probe_job_id) AS park,
+            SELECT due.instance_id, due.job_id,
+                   park_reason_of(due.job_id, i.on_hold OR h.job_id IS NOT NULL, i.probe_job_id) AS park,
                    GREATEST(due.next_attempt_at, i.busy_until) AS due_at
             FROM relaxed CROSS JOIN due JOIN status i USING (instance_id)
+            LEFT JOIN job_holds h USING (instance_id, job_id)
         ), decided AS MATERIALIZED (
             SELECT j.*, park IS NULL AND due_at <= now() + make_interval(secs => $1) AS lease FROM judged j
         )
@@ -174,6 +176,7 @@ pub async fn confirm(
                  ) l, instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
               AND i.instance_id = o.instance_id AND NOT i.on_hold
+              AND NOT EXISTS (SELECT FROM job_holds h WHERE h.instance_id = o.instance_id AND h.job_id = o.job_id)
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
               AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
               AND o.state = 'leased' AND o.claim_expires_at > clock_timestamp()

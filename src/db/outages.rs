@@ -6,7 +6,7 @@ use nas_cron_protocol::{InstanceId, JobId};
 
 use super::{Db, DbResult};
 use crate::domain::HoldScope;
-use crate::domain::hold::{Hold, Tidied, Withheld};
+use crate::domain::hold::{Tidied, Withheld};
 
 /// Marks instances as unreachable: of each failed attempt the instance, the job and the callback. The job becomes the probe,
 /// unless the instance has one. A callback that the agent has left says nothing about it.
@@ -185,6 +185,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
                 SELECT p.instance_id, p.job_id
                 FROM one_shots p JOIN instance_status i USING (instance_id)
                 WHERE p.parked = 'hold' AND NOT i.on_hold AND (SELECT count(*) FROM chosen) >= 0
+                  AND NOT EXISTS (SELECT FROM job_holds h WHERE h.instance_id = p.instance_id AND h.job_id = p.job_id)
                 LIMIT $2
                 FOR NO KEY UPDATE OF p SKIP LOCKED
             ) p
@@ -227,50 +228,14 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
     Ok(Tidied { released: row.released, probes: row.probes, given_up: row.given_up })
 }
 
-/// Puts a scope on hold. No attempt starts after the commit; attempts in flight continue. Returns false if the hold
-/// existed already; a new reason then replaces the old one.
-pub async fn hold(db: &Db, scope: HoldScope, scope_id: &str, reason: Option<&str>) -> DbResult<bool> {
-    let inserted = sqlx::query_scalar!(
-        r#"
-        INSERT INTO holds (scope, scope_id, reason) VALUES ($1, $2, $3)
-        ON CONFLICT (scope, scope_id) DO UPDATE SET reason = COALESCE(excluded.reason, holds.reason)
-        RETURNING (xmax = 0) AS "inserted!"
-        "#,
-        scope as HoldScope,
-        scope_id,
-        reason,
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(inserted)
-}
-
-/// Ends a hold. The next run of [`tidy_parked`] releases the parked one-shots. Returns false if there was no hold.
-pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<bool> {
-    let result =
-        sqlx::query!("DELETE FROM holds WHERE scope = $1 AND scope_id = $2", scope as HoldScope, scope_id,)
-            .execute(db)
-            .await?;
-    Ok(result.rows_affected() > 0)
-}
-
-/// Returns all holds, the widest first.
-pub async fn holds(db: &Db) -> DbResult<Vec<Hold>> {
-    Ok(sqlx::query_as!(
-        Hold,
-        r#"SELECT scope AS "scope: HoldScope", scope_id, reason, created_at FROM holds ORDER BY scope, scope_id"#,
-    )
-    .fetch_all(db)
-    .await?)
-}
-
 /// Counts what stops fires: holds, and instances that are unreachable, disabled or denied.
 pub async fn withheld(db: &Db) -> DbResult<Withheld> {
     let row = sqlx::query!(
         r#"
         SELECT (SELECT count(*) FROM instances WHERE unreachable_since IS NOT NULL) AS "unreachable!",
                d.disabled AS "disabled!", d.denied AS "denied!",
-               h.service AS "service!", h.orgs AS "orgs!", h.instances AS "instances!"
+               h.service AS "service!", h.orgs AS "orgs!", h.instances AS "instances!",
+               (SELECT count(*) FROM job_holds) AS "jobs!"
         FROM (
             SELECT count(*) FILTER (WHERE NOT enabled) AS disabled,
                    count(*) FILTER (WHERE denied_by_portal IS NOT NULL) AS denied
@@ -289,6 +254,7 @@ pub async fn withheld(db: &Db) -> DbResult<Withheld> {
             (HoldScope::All, row.service),
             (HoldScope::Org, row.orgs),
             (HoldScope::Instance, row.instances),
+            (HoldScope::Job, row.jobs),
         ],
         unreachable: row.unreachable,
         disabled: row.disabled,

@@ -136,30 +136,3 @@ pub struct Recorded {
     /// True if its next attempt would have started after its `not_after`: it is a dead letter.
     pub expired: bool,
 }
-
-/// An attempt in the history.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct FireRecord {
-    /// Its id.
-    pub attempt_id: Uuid,
-    /// The arm that the attempt belongs to.
-    pub schedule_id: ScheduleId,
-    /// The arm's key.
-    pub dedup_key: String,
-    /// The arm's instant.
-    pub fire_at: DateTime<Utc>,
-    /// Number of the attempt within the retry budget, from 1.
-    pub attempt: i32,
-    /// Start of the attempt.
-    pub started_at: DateTime<Utc>,
-    /// Time at which its outcome was recorded.
-    pub ended_at: DateTime<Utc>,
-    /// The outcome.
-    pub outcome: FireOutcome,
-    /// HTTP status of the response.
-    pub http_status: Option<i16>,
-    /// The error.
-    pub error: Option<String>,
-    /// The `status` in the JSON body of a delivery, if it is an unknown one.
-    pub answer: Option<String>,
-}

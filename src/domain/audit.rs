@@ -49,7 +49,7 @@ impl Act {
 pub struct AuditId(pub i64);
 
 /// A line of the audit log: one state-changing call.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct AuditLine {
     /// Number of the line. Later lines have higher numbers.
     pub id: i64,

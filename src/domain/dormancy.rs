@@ -1,22 +1,10 @@
 //! Jobs whose latest fire was delivered, and whose agents have not armed the next one in time.
 
 use chrono::{DateTime, Utc};
+pub use nas_cron_protocol::admin_api::DormantReason;
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId, words};
 
 use super::recurrence::{Expectation, PastArm, RecurrenceKind};
-
-words!(
-    /// The reason for which a job is dormant.
-    #[derive(utoipa::ToSchema)]
-    pub enum DormantReason {
-        /// Unknown: its agent accepted the fire, and has not armed the next one.
-        Silent = "silent",
-        /// Its agent's gateway was stopped on purpose, and dropped the fire.
-        GatewayStopped = "gateway_stopped",
-        /// Its instance is disabled, denied by the portal or on hold.
-        Withheld = "withheld",
-    }
-);
 
 words!(
     /// The change of a dormant job.

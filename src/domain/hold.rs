@@ -1,8 +1,7 @@
 //! Holds, and one-shots that are parked by a hold or by an outage of their instance.
 
-use chrono::{DateTime, Utc};
-
-use super::HoldScope;
+pub use nas_cron_protocol::admin_api::{Coverage, Hold, HoldScope, StandingHold};
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 /// Number of parked one-shots that a maintenance round changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,19 +12,6 @@ pub struct Tidied {
     pub probes: i64,
     /// One-shots whose retry budget ended while they waited for a probe.
     pub given_up: i64,
-}
-
-/// A hold in force.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Hold {
-    /// Scope of the hold.
-    pub scope: HoldScope,
-    /// Id of the org or instance; empty for the whole service.
-    pub scope_id: String,
-    /// The operator's reason.
-    pub reason: Option<String>,
-    /// Start of the hold.
-    pub created_at: DateTime<Utc>,
 }
 
 /// Everything that stops fires at present.
@@ -41,13 +27,44 @@ pub struct Withheld {
     pub denied: i64,
 }
 
-/// Instances and one-shots in the scope of a hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Coverage {
-    /// Number of instances.
-    pub agents: i64,
-    /// Number of their one-shots that are armed, leased, firing or waiting.
-    pub armed: i64,
-    /// Number of `armed` one-shots that came due and are parked by a hold.
-    pub parked: i64,
+/// The subject of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldTarget {
+    /// The whole service.
+    All,
+    /// Every instance of one org.
+    Org(OrgId),
+    /// One instance.
+    Instance(InstanceId),
+    /// One job of an instance.
+    Job(InstanceId, JobId),
+}
+
+impl HoldTarget {
+    /// The scope of the hold.
+    pub const fn scope(&self) -> HoldScope {
+        match self {
+            Self::All => HoldScope::All,
+            Self::Org(_) => HoldScope::Org,
+            Self::Instance(_) => HoldScope::Instance,
+            Self::Job(..) => HoldScope::Job,
+        }
+    }
+
+    /// ID of the org or instance, also of a job's instance; empty for the whole service.
+    pub fn scope_id(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Org(org_id) => org_id.as_str(),
+            Self::Instance(instance_id) | Self::Job(instance_id, _) => instance_id.as_str(),
+        }
+    }
+
+    /// ID of the job, in the scope of a job.
+    pub const fn job_id(&self) -> Option<&JobId> {
+        match self {
+            Self::Job(_, job_id) => Some(job_id),
+            Self::All | Self::Org(_) | Self::Instance(_) => None,
+        }
+    }
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::agent_api::JobState;
 
 use super::FireOutcome;
-use super::attempt::FireRecord;
 use super::one_shot::OneShot;
+use nas_cron_protocol::admin_api::Attempt as AttemptRecord;
 
 /// A job with its current one-shot, its cancel, or attempts.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct JobStatus {
     /// beside a one-shot.
     pub cancelled_at: Option<DateTime<Utc>>,
     /// Its latest attempts that have ended, newest first. Never empty without a one-shot and a cancel.
-    pub attempts: Vec<FireRecord>,
+    pub attempts: Vec<AttemptRecord>,
 }
 
 impl JobStatus {

@@ -24,7 +24,7 @@ pub struct PresentedLogin {
 }
 
 /// An instance's login, for operators. Its id is not shown, because it is part of its refresh tokens.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Login {
     /// Its id.
     #[serde(skip)]

@@ -34,6 +34,7 @@ pub mod hold;
 pub mod identity;
 pub mod job;
 pub mod job_auth;
+pub mod job_filter;
 pub mod job_status;
 pub mod lease;
 pub mod lease_lengths;
@@ -50,5 +51,6 @@ mod words;
 
 pub use deferral::Deferral;
 pub use nas_cron_protocol::FireOutcome;
+pub use nas_cron_protocol::admin_api::HoldScope;
 pub use signing_key::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
-pub use words::{HoldScope, LoginEnd, PortalDenial};
+pub use words::{LoginEnd, PortalDenial};

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::PortalDenial;
+use super::login::Login;
 
 /// The registration of an instance. An omitted value keeps the value from an earlier registration or from the agent
 /// itself.
@@ -42,7 +43,7 @@ pub enum Verdict {
 }
 
 /// A registered instance.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Agent {
     /// Its id.
     pub instance_id: String,
@@ -84,6 +85,48 @@ pub struct Agent {
     pub created_at: DateTime<Utc>,
     /// Time of the last change of its registration.
     pub updated_at: DateTime<Utc>,
+}
+
+/// A page of agents.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct AgentPage {
+    /// The agents, ordered by ID.
+    pub agents: Vec<Agent>,
+    /// Value of `after` for the next page; `null` on the last page.
+    pub next: Option<String>,
+}
+
+/// An agent with its last login at the built-in portal.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct ShownAgent {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// Its last login; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+}
+
+/// An agent that was enabled or disabled.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct EnabledAgent {
+    /// False if it was so already.
+    pub changed: bool,
+    /// Number of one-shots that are not parked any more.
+    pub released: i64,
+    /// The agent.
+    pub agent: Agent,
+}
+
+/// Numbers of rows that a deletion of instances has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Instances.
+    pub instances: i64,
+    /// Their one-shots.
+    pub one_shots: i64,
+    /// Those of them that were not delivered.
+    pub undelivered: i64,
 }
 
 /// Selection of instances for a listing.

@@ -23,16 +23,3 @@ words!(
         Disabled = "disabled",
     }
 );
-
-words!(
-    /// The scope of a hold.
-    #[derive(utoipa::ToSchema)]
-    pub enum HoldScope {
-        /// The whole service.
-        All = "all",
-        /// Every instance of one org.
-        Org = "org",
-        /// One instance.
-        Instance = "instance",
-    }
-);

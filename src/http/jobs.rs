@@ -14,9 +14,9 @@ use super::error::ErrorBody;
 use super::error::responses::AgentApiErrors;
 use super::extract::{PathNames, QueryParams};
 use super::{ApiError, Caller, log_fields};
-use crate::domain::attempt::FireRecord;
 use crate::domain::job_status;
 use crate::domain::one_shot::OneShot;
+use nas_cron_protocol::admin_api::Attempt as AttemptRecord;
 
 /// Number of attempts in a response without the parameter.
 const ATTEMPTS: u32 = 10;
@@ -71,7 +71,7 @@ fn shown(job_id: &JobId, job: job_status::JobStatus) -> JobStatus {
         next: next(state, job.one_shot.as_ref()),
         cancelled_at: job.cancelled_at,
         one_shot: job.one_shot.map(CurrentOneShot::from),
-        attempts: job.attempts.into_iter().map(JobAttempt::from).collect(),
+        attempts: job.attempts.into_iter().map(attempt).collect(),
     }
 }
 
@@ -134,19 +134,17 @@ impl From<OneShot> for CurrentOneShot {
     }
 }
 
-impl From<FireRecord> for JobAttempt {
-    fn from(one: FireRecord) -> Self {
-        Self {
-            attempt_id: one.attempt_id.to_string(),
-            schedule_id: one.schedule_id.to_string(),
-            fire_at: one.fire_at,
-            attempt: one.attempt,
-            started_at: one.started_at,
-            ended_at: one.ended_at,
-            outcome: one.outcome,
-            http_status: one.http_status,
-            error: one.error,
-            answer: one.answer,
-        }
+fn attempt(one: AttemptRecord) -> JobAttempt {
+    JobAttempt {
+        attempt_id: one.attempt_id.to_string(),
+        schedule_id: one.schedule_id.to_string(),
+        fire_at: one.fire_at,
+        attempt: one.attempt,
+        started_at: one.started_at,
+        ended_at: one.ended_at,
+        outcome: one.outcome,
+        http_status: one.http_status,
+        error: one.error,
+        answer: one.answer,
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use nas_cron::db::{Db, directory, fires, jobs, leases, outages, outcomes};
+use nas_cron::db::{Db, directory, fires, holds, leases, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
-use nas_cron::domain::job::JobFilter;
+use nas_cron::domain::hold::HoldTarget;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::{DueKind, OneShotCounts};
 use nas_cron::domain::{FireOutcome, HoldScope};
@@ -15,6 +15,8 @@ use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{InstanceId, JobId, ParkReason};
 use nas_cron_testing::database::database;
 use sqlx::{Connection, Executor};
+
+use crate::redrives::redrive_all;
 
 const LONG: Duration = Duration::from_secs(40);
 const RULES: ArmRules = ArmRules {
@@ -155,13 +157,13 @@ async fn one_shot_armed_after_its_instant_is_not_late() {
 async fn one_shot_released_from_a_hold_is_not_late() {
     let world = World::new().await;
     world.arm_due("a", 600).await;
-    outages::hold(&world.db, HoldScope::All, "", None).await.unwrap();
+    holds::hold(&world.db, &HoldTarget::All, None).await.unwrap();
     assert!(world.claim().await.is_empty());
     let counts = world.counts().await;
     assert!(counts.oldest_overdue.is_zero(), "{counts:?}");
     assert!(counts.parked.contains(&(ParkReason::Hold, 1)), "{counts:?}");
     assert!(outages::withheld(&world.db).await.unwrap().holds.contains(&(HoldScope::All, 1)));
-    outages::release(&world.db, HoldScope::All, "").await.unwrap();
+    holds::release(&world.db, &HoldTarget::All).await.unwrap();
     outages::tidy_parked(&world.db, HOUR, 100).await.unwrap();
     let counts = world.counts().await;
     assert!(counts.oldest_overdue.is_zero(), "{counts:?}");
@@ -205,7 +207,7 @@ async fn retry_second_fire_and_redrive_are_not_late() {
 
     world.end(&retry, FireOutcome::Failed, None).await;
     let now = directory::now(&world.db).await.unwrap();
-    let redriven = jobs::redrive(&world.db, &JobFilter::default(), now, Duration::ZERO, 10).await.unwrap();
+    let redriven = redrive_all(&world.db, now).await;
     assert_eq!(redriven.count, 1);
     world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '10 min'").await;
     assert!(world.counts().await.oldest_overdue.is_zero());

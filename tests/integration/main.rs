@@ -4,6 +4,7 @@
 //! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
 
 mod admin;
+mod admin_operations;
 mod agent_api;
 mod agent_identity;
 mod agent_tools;
@@ -45,6 +46,7 @@ mod provisions;
 mod qstash;
 mod qstash_direct;
 mod readers;
+mod redrives;
 mod relay;
 mod replicas;
 mod scheduler_contract;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, dormant_jobs, expiry, jobs, leases, oneshots, outages, outcomes, provisions};
+use nas_cron::db::{Db, dormant_jobs, expiry, holds, jobs, leases, oneshots, outages, outcomes, provisions};
+use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
-use nas_cron::domain::job::JobFilter;
+use nas_cron::domain::hold::HoldTarget;
+use nas_cron::domain::job::JobKey;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
-use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron_model::row::{
     self, Callbacks, Delivered, Given, GivenLimit, Id, Outcome, Row, Rules, State, Time,
 };
@@ -23,6 +24,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use sqlx::{Connection, Executor, PgConnection, Row as _};
 use uuid::Uuid;
+
+use crate::redrives::redrive_all;
 
 const SECOND: Time = 1_000_000;
 const RULES: Rules = Rules {
@@ -46,6 +49,11 @@ const ARM_RULES: ArmRules = ArmRules {
     duplicate_delay: duration(RULES.duplicate_delay),
 };
 const GIVE_BACK_DELAY: Time = SECOND;
+/// The instance of the model.
+fn held() -> HoldTarget {
+    HoldTarget::Instance(InstanceId::new("inst-1").unwrap())
+}
+
 /// Maximum clients at once.
 const AT_ONCE: usize = 3;
 
@@ -392,8 +400,8 @@ impl World {
     }
 
     async fn nudge(&self, db: &Db) {
-        let found = jobs::list(db, &JobFilter::default(), None, 1).await.unwrap();
-        if let Some(found) = found.first() {
+        let key = JobKey { instance_id: self.instance.to_string(), job_id: self.job.to_string() };
+        if let Some(found) = jobs::by_keys(db, &[key]).await.unwrap().first() {
             dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id).await.unwrap();
         }
     }
@@ -476,15 +484,15 @@ impl World {
                 return Reply::Declared(declared.is_some());
             }
             (Command::Hold, _) => {
-                outages::hold(db, HoldScope::Instance, "inst-1", None).await.unwrap();
+                holds::hold(db, &held(), None).await.unwrap();
             }
             (Command::Release, _) => {
-                outages::release(db, HoldScope::Instance, "inst-1").await.unwrap();
+                holds::release(db, &held()).await.unwrap();
                 outages::tidy_parked(db, Duration::from_hours(72), 10).await.unwrap();
             }
             (Command::Redrive, _) => {
                 let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
-                jobs::redrive(db, &JobFilter::default(), later, Duration::ZERO, 10).await.unwrap();
+                redrive_all(db, later).await;
             }
             (Command::Nudge, _) => self.nudge(db).await,
             (

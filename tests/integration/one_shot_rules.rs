@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::{Db, fires, leases, outages, outcomes};
+use nas_cron::db::{Db, fires, holds, leases, outages, outcomes};
+use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
+use nas_cron::domain::hold::HoldTarget;
 use nas_cron::domain::lease::{Lease, Recovered};
 use nas_cron::domain::one_shot::Armed;
-use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron::oneshot::{self, Listing, Provision};
-use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId, ParkReason};
 use nas_cron_testing::database::database;
 use sqlx::{Connection, Executor};
 
@@ -395,11 +396,13 @@ async fn attempt_of_a_superseded_one_shot_is_recorded_as_lost_if_its_replica_die
     let recovered = leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
     assert_eq!(recovered, Recovered { one_shots: 0, attempts: 2 });
     for attempt in &attempts {
-        let history = fires::of_job(&world.db, &world.instance, &attempt.job_id, 10).await.unwrap();
+        let history =
+            fires::of_job(&world.db, &world.instance, &attempt.job_id, None, None, 10).await.unwrap();
         assert_eq!(history.iter().map(|one| one.outcome).collect::<Vec<_>>(), [FireOutcome::Lost]);
         // The outcome that comes late replaces it.
         assert_eq!(world.end(attempt, FireOutcome::Delivered, None).await, None);
-        let history = fires::of_job(&world.db, &world.instance, &attempt.job_id, 10).await.unwrap();
+        let history =
+            fires::of_job(&world.db, &world.instance, &attempt.job_id, None, None, 10).await.unwrap();
         assert_eq!(history.iter().map(|one| one.outcome).collect::<Vec<_>>(), [FireOutcome::Delivered]);
     }
 }
@@ -586,20 +589,44 @@ async fn a_new_callback_moves_all_jobs_of_the_instance() {
 
 #[tokio::test]
 async fn one_shots_on_hold_do_not_fire_and_are_not_lost() {
-    for (scope, id) in [(HoldScope::All, ""), (HoldScope::Org, "org-1"), (HoldScope::Instance, "inst-1")] {
+    let org = HoldTarget::Org(OrgId::new("org-1").unwrap());
+    let instance = HoldTarget::Instance(InstanceId::new("inst-1").unwrap());
+    for target in [HoldTarget::All, org, instance] {
         let world = World::new().await;
         world.provision("leased", past(1)).await;
         let leased = world.claim().await;
         world.provision("armed", past(1)).await;
-        assert!(outages::hold(&world.db, scope, id, Some("maintenance")).await.unwrap());
+        assert!(holds::hold(&world.db, &target, Some("maintenance")).await.unwrap());
         assert!(world.confirm(&leased).await.is_empty(), "a confirmation sees the hold");
         leases::give_back(&world.db, &leased, Duration::ZERO).await.unwrap();
         assert!(world.claim().await.is_empty());
         assert!(world.list().await.armed.iter().all(|o| o.parked == Some(ParkReason::Hold)));
-        assert!(outages::release(&world.db, scope, id).await.unwrap());
+        assert!(holds::release(&world.db, &target).await.unwrap());
         assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 2);
         assert_eq!(world.claim().await.len(), 2, "released");
     }
+}
+
+#[tokio::test]
+async fn held_job_is_not_confirmed_and_other_jobs_are() {
+    let world = World::new().await;
+    world.provision("held", past(1)).await;
+    world.provision("other", past(1)).await;
+    let leased = world.claim().await;
+    assert_eq!(leased.len(), 2);
+    let target = HoldTarget::Job(world.instance.clone(), JobId::new("held").unwrap());
+    assert!(holds::hold(&world.db, &target, None).await.unwrap());
+    let confirmed = world.confirm(&leased).await;
+    assert_eq!(confirmed.iter().map(|one| one.job_id.as_str()).collect::<Vec<_>>(), ["other"]);
+    assert!(world.claim().await.is_empty(), "it is parked, and not claimed again");
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 0);
+    // One that comes due under the hold is parked by the claim.
+    world.cancel("held").await;
+    world.provision("held", past(1)).await;
+    assert!(world.claim().await.is_empty());
+    assert!(holds::release(&world.db, &target).await.unwrap());
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 1);
+    assert_eq!(world.claim().await.len(), 1);
 }
 
 #[tokio::test]
@@ -808,7 +835,7 @@ async fn history_is_dropped_by_partition_after_its_retention() {
         .await;
     let history = |job| {
         let job = JobId::new(job).unwrap();
-        async { fires::of_job(&world.db, &world.instance, &{ job }, 10).await.unwrap().len() }
+        async { fires::of_job(&world.db, &world.instance, &{ job }, None, None, 10).await.unwrap().len() }
     };
     assert_eq!((history("old").await, history("new").await), (1, 1));
     assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 1);

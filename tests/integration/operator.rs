@@ -16,6 +16,7 @@ use nas_cron::auth_profiles::Profiles;
 use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
+use nas_cron::cli::operator::Operator;
 use nas_cron::config::ConfigError;
 use nas_cron::db::hints::Hints;
 use nas_cron::db::{Db, leases, outcomes};
@@ -31,6 +32,7 @@ use nas_cron::fire::connections::{ClientConfig, Connections};
 use nas_cron::http::admin::{self, AdminState, ConfigTokens};
 use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
+use nas_cron::operations::Operations;
 use nas_cron::webhooks::Webhooks;
 use nas_cron::webhooks::sender::Sender;
 use nas_cron_base::clock::SystemClock;
@@ -103,16 +105,17 @@ impl World {
         let command = Command::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         let mut out = Vec::new();
         let db = &self.db;
+        let on = Operator::on(db.clone());
         let urls = Urls {
             portal: Some("https://portal.example".to_owned()),
             agents_jwks: Some("https://cron.example/api/agent-cron/jwks.json".to_owned()),
             own_portal: Err(ConfigError { problems: Vec::new() }),
         };
         let result = match command {
-            Command::Agents(args) => agents::run(args, db, urls, &mut out).await,
-            Command::Jobs(args) => jobs::run(args, db, &mut out).await,
-            Command::Hold(args) => hold::run(args, db, &mut out).await,
-            Command::Release(args) => hold::release(args, db, &mut out).await,
+            Command::Agents(args) => agents::run(args, &on, urls, &mut out).await,
+            Command::Jobs(args) => jobs::run(args, &on, &mut out).await,
+            Command::Hold(args) => hold::run(args, &on, &mut out).await,
+            Command::Release(args) => hold::release(args, &on, &mut out).await,
         };
         (result, String::from_utf8(out).unwrap())
     }
@@ -925,6 +928,7 @@ mod admin_api {
     fn state(db: &Db, config_tokens: Arc<ConfigTokens>) -> AdminState {
         AdminState {
             directory: Directory::new(db.clone()),
+            operations: Operations::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             identities: IdentityRegistry::new(db.clone()),
             tokens: StoredTokens::new(db.clone()),

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::{Db, directory, leases, outages, outcomes, wake_ups};
+use nas_cron::db::{Db, directory, holds, leases, outages, outcomes, wake_ups};
+use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::Ended;
+use nas_cron::domain::hold::HoldTarget;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::outbox::{Done, Order, Outbox, ToTell, Told};
 use nas_cron::domain::wake_up::{Found, Wake};
-use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
 use nas_cron_testing::database::database;
@@ -355,12 +356,12 @@ async fn another_jobs_schedule_wakes_nothing() {
 async fn a_held_one_shot_is_parked_by_its_wake_up_and_fires_after_the_release() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;
-    outages::hold(&world.db, HoldScope::All, "", None).await.unwrap();
+    holds::hold(&world.db, &HoldTarget::All, None).await.unwrap();
     let found = world.take_one("job", id).await;
     assert!(matches!(found, Found::Standing { parked: true, .. }), "{found:?}");
     assert_eq!((world.awaits("job").await, world.rows().await.len()), (None, 0));
     assert!(world.claim().await.is_empty());
-    outages::release(&world.db, HoldScope::All, "").await.unwrap();
+    holds::release(&world.db, &HoldTarget::All).await.unwrap();
     outages::tidy_parked(&world.db, Duration::from_hours(48), 100).await.unwrap();
     assert_eq!(world.claim().await.len(), 1);
 }

@@ -1,11 +1,11 @@
 //! The auth of a fire: the nearest of the places that set one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{AuthChoice, AuthScope};
 
 /// Source of a fire's auth, the nearest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuthSource {
@@ -38,7 +38,7 @@ impl std::fmt::Display for AuthSource {
 }
 
 /// The auth of a fire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EffectiveAuth {
     /// The profiles that the fire carries, or `false` for explicitly none.

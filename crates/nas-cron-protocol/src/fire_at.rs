@@ -47,7 +47,7 @@ impl Serialize for FireAt {
 }
 
 /// Parses the text of `field`: an ISO 8601 date-time with an offset, rounded up to the microsecond.
-pub(super) fn instant_of(field: &'static str, text: &str) -> Result<DateTime<Utc>, InvalidField> {
+pub fn instant_of(field: &'static str, text: &str) -> Result<DateTime<Utc>, InvalidField> {
     let wrong = |problem: &str| InvalidField::new(field, problem);
     if text.len() > MAX_LENGTH {
         return Err(wrong("must be at most 64 characters long"));

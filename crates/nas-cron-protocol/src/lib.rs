@@ -3,12 +3,13 @@
 //!
 //! Both sides of the wire use this crate. It does no I/O, and does not depend on how a service or an agent is built.
 //! Constructors that take text from outside fail with [`InvalidField`], which names the field and the fix.
-//! The bodies are in [`agent_api`], [`agent_identity`], [`relay`], [`fire`] and [`error`].
+//! The bodies are in [`admin_api`], [`agent_api`], [`agent_identity`], [`relay`], [`fire`] and [`error`].
 
 use std::borrow::Cow;
 
 mod words;
 
+pub mod admin_api;
 pub mod agent_api;
 pub mod agent_identity;
 mod auth_choice;
@@ -38,7 +39,7 @@ pub use backend_name::BackendName;
 pub use callback_url::{CallbackUrl, http_url};
 pub use effective_auth::{AuthSource, EffectiveAuth, resolve_auth};
 pub use fields::{Fields, FieldsError, Given};
-pub use fire_at::FireAt;
+pub use fire_at::{FireAt, instant_of};
 pub use fire_outcome::FireOutcome;
 pub use ids::{
     AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId, check_identifier,

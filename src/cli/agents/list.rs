@@ -6,13 +6,10 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative};
 use nas_cron_protocol::{InstanceId, OrgId};
-use serde_json::json;
 
 use super::show::condition;
-use crate::db::Db;
-use crate::db::directory as statements;
-use crate::directory;
-use crate::domain::registration::{Agent, AgentFilter};
+use crate::cli::operator::Operator;
+use crate::domain::registration::{Agent, AgentFilter, AgentPage};
 
 /// List agents, ordered by instance id.
 #[derive(Clone, Debug, Args)]
@@ -42,20 +39,29 @@ pub(super) struct ListArgs {
 }
 
 /// Prints a page of the list.
-pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let enabled = match (args.enabled, args.disabled) {
         (true, _) => Some(true),
         (_, true) => Some(false),
         _ => None,
     };
     let filter = AgentFilter { org_id: args.org, enabled, ..AgentFilter::default() };
-    let page = directory::list(db, &filter, args.after.as_ref().map(InstanceId::as_str), args.limit).await?;
-    if args.json {
-        return terminal::json(out, &json!({ "agents": page.items, "next": page.next }));
+    let mut all = AgentPage { agents: Vec::new(), next: args.after.map(|after| after.to_string()) };
+    loop {
+        let room = args.limit - u32::try_from(all.agents.len()).unwrap_or(args.limit);
+        let page = on.agents(&filter, room, all.next.as_deref()).await?;
+        all.agents.extend(page.agents);
+        all.next = page.next;
+        if all.next.is_none() || all.agents.len() >= args.limit as usize {
+            break;
+        }
     }
-    let now = statements::now(db).await?;
-    out.write_all(agents_table(&page.items, now).as_bytes())?;
-    if let Some(next) = page.next {
+    if args.json {
+        return terminal::json(out, &all);
+    }
+    let now = on.now().await?;
+    out.write_all(agents_table(&all.agents, now).as_bytes())?;
+    if let Some(next) = all.next {
         writeln!(out, "More agents follow: --after {next}")?;
     }
     Ok(())

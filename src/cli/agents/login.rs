@@ -2,20 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::relative;
-use serde::Serialize;
 
 use crate::domain::LoginEnd;
 use crate::domain::login::Login;
-use crate::domain::registration::Agent;
-
-/// An agent with its last login, if any.
-#[derive(Serialize)]
-pub(super) struct Shown<'a> {
-    #[serde(flatten)]
-    pub(super) agent: &'a Agent,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) login: Option<&'a Login>,
-}
 
 /// Describes the state of a login, and the fix if it has ended.
 pub(super) fn in_words(login: &Login, now: DateTime<Utc>) -> String {

@@ -31,6 +31,7 @@ use self::remove::RemoveArgs;
 use self::set_callback::SetCallbackArgs;
 use super::audited::Audited;
 use super::directory_error::explained;
+use super::operator::Operator;
 use crate::audit::Act;
 use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
@@ -111,7 +112,7 @@ impl Audited for AgentsArgs {
             AgentsCommand::Enroll(args) => about("enroll_agent", &args.instance_id),
             AgentsCommand::Disable(args) => about("disable_agent", &args.instance_id),
             AgentsCommand::Enable(args) => about("enable_agent", &args.instance_id),
-            AgentsCommand::Remove(args) => about("delete_agent", &args.instance_id),
+            AgentsCommand::Remove(args) => args.act(),
             AgentsCommand::SetCallback(args) => about("set_agent_callback", &args.instance_id),
             AgentsCommand::Import(args) => args.act(),
             AgentsCommand::Revoke(args) => Some(args.act()),
@@ -120,20 +121,20 @@ impl Audited for AgentsArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: AgentsArgs, on: &Operator, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        AgentsCommand::Add(args) => add::run(args, db, out).await,
-        AgentsCommand::Enroll(args) => enroll::run(args, db, &urls.own_portal?, out).await,
-        AgentsCommand::List(args) => list::run(args, db, out).await,
-        AgentsCommand::Show(args) => show::run(&args, db, out).await,
-        AgentsCommand::Disable(args) => set_enabled::run(&args, false, db, out).await,
-        AgentsCommand::Enable(args) => set_enabled::run(&args, true, db, out).await,
-        AgentsCommand::Remove(args) => remove::run(&args, db, out).await,
-        AgentsCommand::SetCallback(args) => set_callback::run(&args, db, out).await,
-        AgentsCommand::Import(args) => import::run(&args, db, out).await,
-        AgentsCommand::Config(args) => config::run(&args, db, &urls, out).await,
-        AgentsCommand::Identities(args) => identities::list(&args, db, out).await,
-        AgentsCommand::Revoke(args) => identities::revoke(&args, db, out).await,
+        AgentsCommand::Add(args) => add::run(args, on.database()?, out).await,
+        AgentsCommand::Enroll(args) => enroll::run(args, on.database()?, &urls.own_portal?, out).await,
+        AgentsCommand::List(args) => list::run(args, on, out).await,
+        AgentsCommand::Show(args) => show::run(&args, on, out).await,
+        AgentsCommand::Disable(args) => set_enabled::run(&args, false, on, out).await,
+        AgentsCommand::Enable(args) => set_enabled::run(&args, true, on, out).await,
+        AgentsCommand::Remove(args) => remove::run(&args, on, out).await,
+        AgentsCommand::SetCallback(args) => set_callback::run(&args, on.database()?, out).await,
+        AgentsCommand::Import(args) => import::run(&args, on.database()?, out).await,
+        AgentsCommand::Config(args) => config::run(&args, on.database()?, &urls, out).await,
+        AgentsCommand::Identities(args) => identities::list(&args, on.database()?, out).await,
+        AgentsCommand::Revoke(args) => identities::revoke(&args, on.database()?, out).await,
     }
 }
 

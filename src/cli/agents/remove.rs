@@ -9,9 +9,12 @@ use nas_cron_protocol::InstanceId;
 use serde_json::json;
 
 use super::find;
+use crate::audit::Act;
 use crate::cli::directory_error::explained;
-use crate::db::Db;
+use crate::cli::operator::Operator;
+use crate::cli::orgs;
 use crate::directory::{self, DirectoryError};
+use crate::operations::orgs::DeletionOf;
 
 /// Remove an agent and its one-shots.
 ///
@@ -25,13 +28,34 @@ pub(super) struct RemoveArgs {
     /// Remove the agent even if it has one-shots.
     #[arg(long)]
     yes: bool,
+    /// Also delete its history, identities, logins and holds. Without --confirm, only count.
+    #[arg(long)]
+    everything: bool,
+    /// With --everything: the value that the count has printed.
+    #[arg(long, value_name = "VALUE", requires = "everything")]
+    confirm: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
+impl RemoveArgs {
+    /// Returns the line in the audit log; `None` for a count.
+    pub(super) fn act(&self) -> Option<Act> {
+        let action = if self.everything { "delete_everything" } else { "delete_agent" };
+        let counts = self.everything && self.confirm.is_none();
+        (!counts).then(|| Act::new(action).about("instance_id", &self.instance_id))
+    }
+}
+
 /// Removes the agent, and prints the number of removed one-shots.
-pub(super) async fn run(args: &RemoveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(args: &RemoveArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.everything {
+        let (of, name) =
+            (DeletionOf::Instance(args.instance_id.clone()), format!("agent {}", args.instance_id));
+        return orgs::delete(on, &of, &name, args.confirm.as_deref(), args.json, out).await;
+    }
+    let db = on.database()?;
     let agent = find(db, &args.instance_id).await?;
     let held = agent.armed + agent.dead;
     if held > 0 && !args.yes {

@@ -3,22 +3,23 @@
 use std::io::Write;
 
 use nas_cron_base::terminal::{self, counted};
-use serde_json::json;
 
-use super::{OneArgs, find};
-use crate::cli::directory_error::explained;
-use crate::db::Db;
-use crate::directory;
+use super::OneArgs;
+use crate::cli::operator::Operator;
+use crate::domain::registration::EnabledAgent;
 
 /// Enables or disables the agent, and prints the effect on its one-shots.
-pub(super) async fn run(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let before = find(db, &args.instance_id).await?;
-    let changed = directory::set_enabled(db, &args.instance_id, enabled).await.map_err(explained)?;
-    let agent = find(db, &args.instance_id).await?;
-    let released = if agent.on_hold { 0 } else { (before.parked - agent.parked).max(0) };
+pub(super) async fn run(
+    args: &OneArgs,
+    enabled: bool,
+    on: &Operator,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let done = on.set_enabled(&args.instance_id, enabled).await?;
     if args.json {
-        return terminal::json(out, &json!({ "changed": changed, "released": released, "agent": agent }));
+        return terminal::json(out, &done);
     }
+    let EnabledAgent { changed, released, agent } = done;
     let already = if changed { "" } else { " already" };
     let name = &agent.instance_id;
     match (enabled, agent.on_hold) {

@@ -5,23 +5,20 @@ use std::io::Write;
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, counted, or_dash, relative};
 
-use super::{OneArgs, find, login};
-use crate::db::Db;
-use crate::db::directory as statements;
-use crate::db::logins;
+use super::{OneArgs, login};
+use crate::cli::operator::Operator;
 use crate::domain::PortalDenial;
 use crate::domain::login::Login;
 use crate::domain::registration::Agent;
 
 /// Prints all facts about the agent.
-pub(super) async fn run(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let agent = find(db, &args.instance_id).await?;
-    let login = logins::last(db, &args.instance_id).await?;
+pub(super) async fn run(args: &OneArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let shown = on.agent(&args.instance_id).await?;
     if args.json {
-        return terminal::json(out, &login::Shown { agent: &agent, login: login.as_ref() });
+        return terminal::json(out, &shown);
     }
-    let now = statements::now(db).await?;
-    out.write_all(facts(&agent, login.as_ref(), now).as_bytes())?;
+    let now = on.now().await?;
+    out.write_all(facts(&shown.agent, shown.login.as_ref(), now).as_bytes())?;
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use nas_cron_base::terminal::{counted, printable, shortened, span};
 use nas_cron_protocol::{BackendName, OneShotState};
 
 use super::deployment::Deployment;
+use crate::cli::hold;
 use crate::config::PortalJwks;
-use crate::db::{directory, dormant_jobs, fires, logins, outages, wake_ups};
+use crate::db::{directory, dormant_jobs, fires, holds, logins, wake_ups};
 use crate::diagnosis::{Finding, failed};
-use crate::domain::HoldScope;
 use crate::domain::active_backend::{Left, Untold};
 use crate::domain::dormancy::DormantReason;
 use crate::domain::hold::Hold;
@@ -143,8 +143,11 @@ fn judge_move(left: &Left, to: BackendName) -> Finding {
 }
 
 pub(super) async fn holds(deployment: &Deployment) -> Finding {
-    match tokio::try_join!(outages::holds(&deployment.db), directory::now(&deployment.db)) {
-        Ok((holds, now)) => judge_holds(&holds, now),
+    match tokio::try_join!(holds::list(&deployment.db, None), directory::now(&deployment.db)) {
+        Ok((standing, now)) => {
+            let holds: Vec<_> = standing.into_iter().map(|one| one.hold).collect();
+            judge_holds(&holds, now)
+        }
         Err(error) => failed(error),
     }
 }
@@ -211,11 +214,7 @@ fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
         return Finding::ok("none");
     }
     let line = |hold: &Hold| {
-        let what = match hold.scope {
-            HoldScope::All => "the whole service".to_owned(),
-            HoldScope::Org => format!("org {}", hold.scope_id),
-            HoldScope::Instance => format!("agent {}", hold.scope_id),
-        };
+        let what = hold::named(hold.scope, &hold.scope_id, hold.job_id.as_deref());
         let reason = hold.reason.as_ref().map(|reason| format!(": {}", shortened(&printable(reason), 100)));
         format!("{what} has been on hold for {}{}", span(now - hold.created_at), reason.unwrap_or_default())
     };
@@ -294,10 +293,13 @@ mod tests {
 
     #[test]
     fn holds_are_named_up_to_a_limit() {
+        use crate::domain::HoldScope;
+
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let hold = |scope, scope_id: String| Hold {
             scope,
             scope_id,
+            job_id: None,
             reason: Some("maintenance".to_owned()),
             created_at: now - TimeDelta::minutes(5),
         };

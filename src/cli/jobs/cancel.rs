@@ -5,11 +5,9 @@ use std::io::Write;
 use clap::Args;
 use nas_cron_base::terminal;
 use nas_cron_protocol::{InstanceId, JobId};
-use serde_json::json;
 
 use crate::audit::Act;
-use crate::db::{Db, oneshots};
-use crate::directory::again;
+use crate::cli::operator::Operator;
 
 /// Cancel the one-shot of a job: no attempt starts any more.
 ///
@@ -34,16 +32,13 @@ impl CancelArgs {
 }
 
 /// Cancels the one-shot, and prints its schedule id, if there was one.
-pub(super) async fn run(args: &CancelArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let schedule_id = again(|| oneshots::cancel(db, &args.instance_id, &args.job_id)).await?;
+pub(super) async fn run(args: &CancelArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let cancelled = on.cancel_job(&args.instance_id, &args.job_id).await?;
     if args.json {
-        return terminal::json(
-            out,
-            &json!({ "cancelled": schedule_id.is_some(), "schedule_id": schedule_id }),
-        );
+        return terminal::json(out, &cancelled);
     }
     let (job, agent) = (&args.job_id, &args.instance_id);
-    match schedule_id {
+    match cancelled.schedule_id {
         Some(schedule_id) => {
             writeln!(out, "Job {job} of agent {agent} is cancelled (schedule {schedule_id}).")?;
         }

@@ -2,15 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::bail;
 use clap::Args;
 use nas_cron_base::terminal;
 use nas_cron_protocol::{InstanceId, JobId};
-use serde_json::json;
 
 use crate::audit::Act;
-use crate::db::{Db, dormant_jobs};
-use crate::directory::again;
+use crate::cli::operator::Operator;
 
 /// Dismiss a dormant job that has finished: it is no longer shown as dormant.
 ///
@@ -36,15 +33,11 @@ impl DismissArgs {
 }
 
 /// Dismisses the job.
-pub(super) async fn run(args: &DismissArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(args: &DismissArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let (job, agent) = (&args.job_id, &args.instance_id);
-    if !again(|| dormant_jobs::dismiss(db, agent, job)).await? {
-        bail!(
-            "job {job} of agent {agent} is not dormant; `nas-cron jobs show {agent} {job}` shows its state"
-        );
-    }
+    let dismissed = on.dismiss_job(agent, job).await?;
     if args.json {
-        return terminal::json(out, &json!({ "dismissed": true }));
+        return terminal::json(out, &dismissed);
     }
     writeln!(out, "Job {job} of agent {agent} is dismissed.")?;
     Ok(())

@@ -2,20 +2,17 @@
 
 use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
-use nas_cron_protocol::{FireOutcome, InstanceId, OneShotState, OrgId};
-use serde_json::json;
+use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
+use nas_cron_protocol::{FireOutcome, InstanceId, OrgId, instant_of};
 
-use super::shown::{self, state};
-use crate::db::jobs;
-use crate::db::{Db, directory};
-use crate::domain::job::{Job, JobFilter};
+use super::shown::state;
+use crate::cli::operator::Operator;
+use crate::domain::job_filter::{JobFilter, ListedState, Span, error_text, state as state_of};
 
-/// List one-shots, ordered by agent and job.
+/// List one-shots, ordered by agent and job, or by the next attempt if that is a condition.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,108 +28,104 @@ pub(super) struct ListArgs {
     #[arg(long)]
     org: Option<OrgId>,
     /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead; or of dormant jobs: dormant.
-    #[arg(long, value_delimiter = ',', value_parser = parse_state)]
-    state: Vec<Listed>,
+    #[arg(long, value_delimiter = ',', value_parser = state_of)]
+    state: Vec<ListedState>,
     /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
     #[arg(long)]
     parked: bool,
     /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
+    /// Only one-shots whose latest attempt ended so: delivered, gone, dropped, duplicate, failed, lost.
+    #[arg(long)]
+    outcome: Option<FireOutcome>,
+    /// Only one-shots whose last error contains this text, in any case.
+    #[arg(long, value_name = "TEXT", value_parser = parse_error)]
+    error: Option<String>,
+    /// Only one-shots with an instant from this one on.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    fire_at_from: Option<DateTime<Utc>>,
+    /// Only one-shots with an instant before this one.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    fire_at_before: Option<DateTime<Utc>>,
+    /// Only one-shots whose next attempt may start at this instant or later, ordered by it.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    next_attempt_from: Option<DateTime<Utc>>,
+    /// Only one-shots whose next attempt may start before this instant, ordered by it.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    next_attempt_before: Option<DateTime<Utc>>,
     /// Maximum number of one-shots.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Resume after this cursor: the last line of the previous page.
-    #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
-    after: Option<Cursor>,
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
     /// Print JSON: {"jobs": […], "next": … or null}.
     #[arg(long)]
     json: bool,
 }
 
-/// A state to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listed {
-    /// A state of one-shots.
-    OneShot(OneShotState),
-    /// Delivered one-shots of jobs that are dormant.
-    Dormant,
-}
-
-/// Position in the list: the last job of the previous page. It is encoded as one opaque word, because ids may contain any
-/// character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    instance_id: String,
-    job_id: String,
-}
-
-impl Cursor {
-    fn after(job: &Job) -> Self {
-        Self { instance_id: job.instance_id.clone(), job_id: job.job_id.clone() }
-    }
-
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let pair: Option<(String, String)> =
-            bytes.and_then(|bytes| nas_cron_protocol::json::from_slice(&bytes).ok());
-        let (instance_id, job_id) =
-            pair.ok_or("not a cursor; use the one in the last line of the previous page")?;
-        Ok(Self { instance_id, job_id })
-    }
-
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(json!([self.instance_id, self.job_id]).to_string())
-    }
-}
-
 /// Prints a page of the list.
-pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let filter = JobFilter {
-        instance_id: args.instance,
-        job_id: None,
-        org_id: args.org,
-        states: args.state.iter().copied().filter_map(Listed::one_shot).collect(),
-        dormant: args.state.contains(&Listed::Dormant),
-        parked: args.parked,
-        overdue: args.overdue,
-    };
-    let after = args.after.as_ref().map(|after| (after.instance_id.as_str(), after.job_id.as_str()));
-    let mut found = jobs::list(db, &filter, after, i64::from(args.limit) + 1).await?;
-    let more = found.len() > args.limit as usize;
-    found.truncate(args.limit as usize);
-    let next = found.last().filter(|_| more).map(|job| Cursor::after(job).encode());
+pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = args.filter();
+    let found = collect(on, &filter, args.limit, args.after).await?;
     if args.json {
-        let found = shown::with_auth(db, found).await?;
-        return terminal::json(out, &json!({ "jobs": found, "next": next }));
+        return terminal::json(out, &found);
     }
-    let now = directory::now(db).await?;
-    let table = if filter.only_dormant() { dormant_table(&found, now) } else { jobs_table(&found, now) };
+    let now = on.now().await?;
+    let jobs = &found.jobs;
+    let table = if filter.only_dormant() { dormant_table(jobs, now) } else { jobs_table(jobs, now) };
     out.write_all(table.as_bytes())?;
-    if let Some(next) = next {
+    if let Some(next) = found.next {
         writeln!(out, "More one-shots follow: --after {next}")?;
     }
     Ok(())
 }
 
-/// Parses a state. Being parked is not a state: a parked one-shot keeps the state that it had.
-fn parse_state(text: &str) -> Result<Listed, String> {
-    if text == "parked" {
-        return Err("a parked one-shot keeps its state; use --parked instead of --state parked".to_owned());
-    }
-    if text == "dormant" {
-        return Ok(Listed::Dormant);
-    }
-    text.parse().map(Listed::OneShot).map_err(|error: String| format!("{error}, dormant"))
-}
-
-impl Listed {
-    fn one_shot(self) -> Option<OneShotState> {
-        match self {
-            Self::OneShot(state) => Some(state),
-            Self::Dormant => None,
+/// Collects the pages of a list, up to `limit` jobs.
+async fn collect(
+    on: &Operator,
+    filter: &JobFilter,
+    limit: u32,
+    after: Option<String>,
+) -> anyhow::Result<JobPage> {
+    let mut all = JobPage { jobs: Vec::new(), next: after };
+    loop {
+        let room = limit - u32::try_from(all.jobs.len()).unwrap_or(limit);
+        let page = on.jobs(filter, room, all.next.as_deref()).await?;
+        all.jobs.extend(page.jobs);
+        all.next = page.next;
+        if all.next.is_none() || all.jobs.len() >= limit as usize {
+            return Ok(all);
         }
     }
+}
+
+impl ListArgs {
+    fn filter(&self) -> JobFilter {
+        let mut filter = JobFilter {
+            instance_id: self.instance.clone(),
+            job_id: None,
+            org_id: self.org.clone(),
+            parked: self.parked,
+            overdue: self.overdue,
+            outcome: self.outcome,
+            error: self.error.clone(),
+            fire_at: Span { from: self.fire_at_from, before: self.fire_at_before },
+            next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
+            ..JobFilter::default()
+        };
+        filter.select(&self.state);
+        filter
+    }
+}
+
+fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+    instant_of("", text).map_err(|error| error.problem)
+}
+
+pub(super) fn parse_error(text: &str) -> Result<String, String> {
+    error_text(text).map_err(|error| error.problem)
 }
 
 fn last(job: &Job) -> String {
@@ -147,13 +140,13 @@ fn last(job: &Job) -> String {
     }
 }
 
-fn dormant_table(jobs: &[Job], now: DateTime<Utc>) -> String {
+fn dormant_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
     if jobs.is_empty() {
         return "No dormant jobs.\n".to_owned();
     }
     let mut table =
         terminal::table(&["AGENT", "JOB", "REASON", "DELIVERED", "EXPECTED", "DORMANT SINCE", "LAST RESULT"]);
-    for job in jobs {
+    for ShownJob { job, .. } in jobs {
         table.add_row([
             job.instance_id.clone(),
             job.job_id.clone(),
@@ -167,7 +160,7 @@ fn dormant_table(jobs: &[Job], now: DateTime<Utc>) -> String {
     terminal::text(table)
 }
 
-fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
+fn jobs_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
     if jobs.is_empty() {
         return "No one-shots.\n".to_owned();
     }
@@ -181,7 +174,7 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
         "ATTEMPTS",
         "LAST RESULT",
     ]);
-    for job in jobs {
+    for ShownJob { job, .. } in jobs {
         table.add_row([
             job.instance_id.clone(),
             job.job_id.clone(),
@@ -200,15 +193,18 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
 mod tests {
     use nas_cron_protocol::{BackendName, ParkReason};
 
-    use super::super::fixtures::{dead, dormant, job, now};
+    use nas_cron_protocol::admin_api::DormantReason;
+    use nas_cron_protocol::agent_api::ShownAuth;
+
     use super::*;
-    use crate::domain::dormancy::DormantReason;
+    use crate::operations::jobs::fixtures::{dead, dormant, job, now};
 
     #[test]
     fn table_matches_its_snapshot() {
         let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
         let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
-        insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
+        let jobs = [job(), dead(), parked, awaiting].map(|job| ShownJob { job, auth: ShownAuth::default() });
+        insta::assert_snapshot!(jobs_table(&jobs, now()), @"
         AGENT    JOB           STATE               PARKED  FIRE AT                    NEXT ATTEMPT  ATTEMPTS  LAST RESULT
         agent-1  3f2a9c01d4e5  armed               -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         agent-1  b             dead                -       2027-01-15T09:03:00+01:00  -             81        503 the agent answered 503: <html> [2J
@@ -220,20 +216,14 @@ mod tests {
 
     #[test]
     fn dormant_table_matches_its_snapshot() {
+        let shown = |job| ShownJob { job, auth: ShownAuth::default() };
         let stopped =
             Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
-        insta::assert_snapshot!(dormant_table(&[dormant(), stopped], now()), @"
+        insta::assert_snapshot!(dormant_table(&[shown(dormant()), shown(stopped)], now()), @"
         AGENT    JOB           REASON           DELIVERED    EXPECTED                           DORMANT SINCE  LAST RESULT
         agent-1  3f2a9c01d4e5  silent           1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
         agent-1  b             gateway_stopped  1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
         ");
         insta::assert_snapshot!(dormant_table(&[], now()), @"No dormant jobs.");
-    }
-
-    #[test]
-    fn cursor_round_trips_any_id() {
-        let cursor = Cursor { instance_id: "a/\"b".to_owned(), job_id: "ü ".to_owned() };
-        assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
-        assert!(Cursor::parse("nonsense").is_err());
     }
 }

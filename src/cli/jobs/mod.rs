@@ -2,15 +2,13 @@
 
 mod cancel;
 mod dismiss;
-#[cfg(test)]
-mod fixtures;
+mod fire;
 mod import;
 mod list;
 mod nudge;
 mod redrive;
 mod show;
 mod shown;
-mod why;
 
 use std::io::Write;
 
@@ -18,18 +16,19 @@ use clap::{Args, Subcommand};
 
 use self::cancel::CancelArgs;
 use self::dismiss::DismissArgs;
+use self::fire::FireArgs;
 use self::list::ListArgs;
 use self::nudge::NudgeArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
 use super::audited::Audited;
 use super::import_file::ImportArgs;
+use super::operator::Operator;
 use crate::audit::Act;
-use crate::db::Db;
 
-/// List, show, cancel, redrive, nudge and import one-shots.
+/// List, show, cancel, fire, redrive, nudge and import one-shots.
 ///
-/// The command works on the database, also while the service is down.
+/// The command works on the database, also while the service is down, or with --server on a running service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +49,7 @@ enum JobsCommand {
     List(ListArgs),
     Show(ShowArgs),
     Cancel(CancelArgs),
+    Fire(FireArgs),
     Redrive(RedriveArgs),
     Nudge(NudgeArgs),
     Dismiss(DismissArgs),
@@ -72,6 +72,7 @@ impl Audited for JobsArgs {
         match &self.command {
             JobsCommand::List(_) | JobsCommand::Show(_) => None,
             JobsCommand::Cancel(args) => Some(args.act()),
+            JobsCommand::Fire(args) => Some(args.act()),
             JobsCommand::Redrive(args) => args.act(),
             JobsCommand::Nudge(args) => Some(args.act()),
             JobsCommand::Dismiss(args) => Some(args.act()),
@@ -81,15 +82,16 @@ impl Audited for JobsArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: JobsArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        JobsCommand::List(args) => list::run(args, db, out).await,
-        JobsCommand::Show(args) => show::run(&args, db, out).await,
-        JobsCommand::Cancel(args) => cancel::run(&args, db, out).await,
-        JobsCommand::Redrive(args) => redrive::run(args, db, out).await,
-        JobsCommand::Nudge(args) => nudge::run(&args, db, out).await,
-        JobsCommand::Dismiss(args) => dismiss::run(&args, db, out).await,
-        JobsCommand::Import(args) => import::run(&args, db, out).await,
+        JobsCommand::List(args) => list::run(args, on, out).await,
+        JobsCommand::Show(args) => show::run(&args, on, out).await,
+        JobsCommand::Fire(args) => fire::run(&args, on, out).await,
+        JobsCommand::Cancel(args) => cancel::run(&args, on, out).await,
+        JobsCommand::Redrive(args) => redrive::run(args, on, out).await,
+        JobsCommand::Nudge(args) => nudge::run(&args, on, out).await,
+        JobsCommand::Dismiss(args) => dismiss::run(&args, on, out).await,
+        JobsCommand::Import(args) => import::run(&args, on.database()?, out).await,
     }
 }
 
@@ -118,16 +120,17 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        List, show, cancel, redrive, nudge and import one-shots.
+        List, show, cancel, fire, redrive, nudge and import one-shots.
 
-        The command works on the database, also while the service is down.
+        The command works on the database, also while the service is down, or with --server on a running service.
 
         Usage: nas-cron jobs <COMMAND>
 
         Commands:
-          list     List one-shots, ordered by agent and job
+          list     List one-shots, ordered by agent and job, or by the next attempt if that is a condition
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
+          fire     Fire the one-shot of a job now, before its instant
           redrive  Redrive dead letters: they are due now, with a fresh retry budget
           nudge    Fire the latest delivered key of a job once more, so that its agent arms the next fire
           dismiss  Dismiss a dormant job that has finished: it is no longer shown as dormant
@@ -173,6 +176,9 @@ mod tests {
               --include-stuck
                   Include stuck one-shots: the agent sent the same key again after three second fires
 
+              --error <TEXT>
+                  Only those whose last error contains this text, in any case
+
               --per-second <N>
                   Maximum number of redriven one-shots that fire per second and agent
                   
@@ -211,12 +217,7 @@ mod tests {
         For more information, try '--help'.
         ");
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
-        error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
-
-        For more information, try '--help'.
-        ");
-        insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @"
-        error: invalid value 'x' for '--after <CURSOR>': not a cursor; use the one in the last line of the previous page
+        error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use `parked` instead of the state `parked`
 
         For more information, try '--help'.
         ");

@@ -6,13 +6,12 @@ use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, relative};
-use nas_cron_protocol::{InstanceId, JobId, OneShotState};
-use serde_json::json;
+use nas_cron_protocol::admin_api::Job;
+use nas_cron_protocol::{InstanceId, JobId};
 
 use crate::audit::Act;
-use crate::db::{Db, directory, dormant_jobs, hints, jobs};
-use crate::domain::dormancy::Nudged;
-use crate::domain::job::{Job, JobFilter};
+use crate::cli::operator::Operator;
+use crate::operations::jobs::nudge_refusal;
 
 /// Fire the latest delivered key of a job once more, so that its agent arms the next fire.
 ///
@@ -45,54 +44,38 @@ impl NudgeArgs {
 }
 
 /// Asks for a confirmation, fires the key once more, and prints when.
-pub(super) async fn run(args: &NudgeArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(args: &NudgeArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let (agent, job) = (&args.instance_id, &args.job_id);
-    let found = delivered(agent, job, db).await?;
+    let found = delivered(agent, job, on).await?;
     if !args.yes {
-        let question = question(&found, directory::now(db).await?);
+        let question = question(&found, on.now().await?);
         tokio::task::spawn_blocking(move || confirmed(&question)).await.context("asking failed")??;
     }
-    let Some(Nudged { next_attempt_at, on_hold }) =
-        dormant_jobs::nudge(db, agent, job, found.schedule_id).await?
-    else {
-        bail!("job {job} of agent {agent} was armed again or cancelled meanwhile; nothing was changed");
-    };
-    hints::announce(db).await?;
+    let nudged = on.nudge_job(agent, job, found.schedule_id).await?;
     if args.json {
-        let report = json!({
-            "nudged": true, "schedule_id": found.schedule_id, "next_attempt_at": next_attempt_at, "on_hold": on_hold,
-        });
-        return terminal::json(out, &report);
+        return terminal::json(out, &nudged);
     }
-    let when = if on_hold { "fires when its agent is enabled and no hold applies" } else { "is due now" };
+    let when =
+        if nudged.on_hold { "fires when its agent is enabled and no hold applies" } else { "is due now" };
     writeln!(
         out,
         "Job {job} of agent {agent} {when} (schedule {}); `nas-cron jobs show {agent} {job}` shows the result.",
-        found.schedule_id
+        nudged.schedule_id
     )?;
     Ok(())
 }
 
 /// Returns the job, if its current one-shot was delivered.
-async fn delivered(agent: &InstanceId, job: &JobId, db: &Db) -> anyhow::Result<Job> {
-    let filter =
-        JobFilter { instance_id: Some(agent.clone()), job_id: Some(job.clone()), ..JobFilter::default() };
-    let found = jobs::list(db, &filter, None, 1).await?.into_iter().next();
-    let found = found.with_context(|| {
+async fn delivered(agent: &InstanceId, job: &JobId, on: &Operator) -> anyhow::Result<Job> {
+    let found = on.job(agent, job, 0).await?.job.with_context(|| {
         format!(
             "job {job} of agent {agent} has no one-shot; `nas-cron jobs show {agent} {job}` shows its history"
         )
     })?;
-    match found.state {
-        OneShotState::Delivered => Ok(found),
-        OneShotState::Dead | OneShotState::Stuck => bail!(
-            "job {job} of agent {agent} is {}; `nas-cron jobs redrive {agent} {job}` fires it again",
-            found.state
-        ),
-        state => bail!(
-            "job {job} of agent {agent} is {state}, and fires by itself; `nas-cron jobs show {agent} {job}` shows when"
-        ),
+    if let Some(problem) = nudge_refusal(&found.job) {
+        bail!(problem);
     }
+    Ok(found.job)
 }
 
 fn question(job: &Job, now: DateTime<Utc>) -> String {
@@ -131,8 +114,8 @@ fn accepts(answer: &str) -> bool {
 mod tests {
     use chrono::TimeDelta;
 
-    use super::super::fixtures::{job, now};
     use super::*;
+    use crate::operations::jobs::fixtures::{job, now};
 
     #[test]
     fn question_says_that_the_job_may_run_again() {

@@ -1,24 +1,19 @@
 //! `nas-cron jobs redrive`.
 
 use std::io::Write;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::TimeDelta;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nas_cron_base::terminal::{self, counted, relative};
+use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId};
-use serde_json::json;
 
+use super::list::parse_error;
 use crate::audit::Act;
-use crate::db::jobs;
-use crate::db::{Db, directory, hints};
-use crate::directory::again;
-use crate::domain::job::{JobFilter, Redriven};
-
-/// Rows of one statement.
-const BATCH: i64 = 2_000;
+use crate::cli::operator::Operator;
+use crate::domain::job_filter::JobFilter;
 
 /// Redrive dead letters: they are due now, with a fresh retry budget.
 ///
@@ -47,6 +42,9 @@ pub(super) struct RedriveArgs {
     /// Include stuck one-shots: the agent sent the same key again after three second fires.
     #[arg(long)]
     include_stuck: bool,
+    /// Only those whose last error contains this text, in any case.
+    #[arg(long, value_name = "TEXT", value_parser = parse_error, conflicts_with = "job_id")]
+    error: Option<String>,
     /// Maximum number of redriven one-shots that fire per second and agent.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     per_second: u32,
@@ -59,6 +57,19 @@ pub(super) struct RedriveArgs {
 }
 
 impl RedriveArgs {
+    /// Returns the selected one-shots. A job that is named may also be stuck.
+    fn filter(&self) -> JobFilter {
+        let stuck = (self.include_stuck || self.job_id.is_some()).then_some(OneShotState::Stuck);
+        JobFilter {
+            instance_id: self.instance_id.clone(),
+            job_id: self.job_id.clone(),
+            org_id: self.org.clone(),
+            states: std::iter::once(OneShotState::Dead).chain(stuck).collect(),
+            error: self.error.clone(),
+            ..JobFilter::default()
+        }
+    }
+
     /// Returns the line in the audit log; `None` for a dry run.
     pub(super) fn act(&self) -> Option<Act> {
         let act = Act::new("redrive_jobs");
@@ -75,64 +86,58 @@ impl RedriveArgs {
 }
 
 /// Redrives batch after batch, shows the progress, and prints the number of one-shots.
-pub(super) async fn run(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let one = args.job_id.is_some();
-    let states = if one || args.include_stuck { Vec::new() } else { vec![OneShotState::Dead] };
-    let filter = JobFilter {
-        instance_id: args.instance_id,
-        job_id: args.job_id,
-        org_id: args.org,
-        states,
-        ..JobFilter::default()
-    };
+pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = args.filter();
     if args.dry_run {
-        let count = jobs::count_redrivable(db, &filter).await?;
+        let report = on.redrivable(&filter).await?;
         if args.json {
-            return terminal::json(out, &json!({ "redriven": 0, "redrivable": count, "dry_run": true }));
+            return terminal::json(out, &report);
         }
-        writeln!(out, "{} would be redriven (dry run: nothing was changed).", counted(count, "one-shot"))?;
+        let count = counted(report.redrivable.unwrap_or_default(), "one-shot");
+        let more = if report.more == Some(true) { "More than " } else { "" };
+        writeln!(out, "{more}{count} would be redriven (dry run: nothing was changed).")?;
         return Ok(());
     }
-    let pace = Duration::from_secs(1) / args.per_second;
-    let bar = bar(args.json, jobs::count_redrivable(db, &filter).await?)?;
-    let redriven = redrive(db, &filter, pace, &bar).await;
-    bar.finish_and_clear();
-    let Redriven { count, last_starts_at } = redriven?;
-    if one && count == 0 {
-        let (Some(agent), Some(job)) = (&filter.instance_id, &filter.job_id) else { return Ok(()) };
-        bail!(
-            "job {job} of agent {agent} is neither dead nor stuck; `nas-cron jobs show {agent} {job}` shows its state"
-        );
-    }
+    let report = match (&args.instance_id, &args.job_id) {
+        (Some(agent), Some(job)) => on.redrive_job(agent, job).await?,
+        _ => redrive(on, &filter, args.per_second, args.json).await?,
+    };
     if args.json {
-        let report = json!({ "redriven": count, "last_starts_at": last_starts_at, "dry_run": false });
         return terminal::json(out, &report);
     }
-    let now = directory::now(db).await?;
-    let last = last_starts_at.filter(|at| *at - now >= TimeDelta::seconds(1)).map(|at| {
+    let now = on.now().await?;
+    let last = report.last_starts_at.filter(|at| *at - now >= TimeDelta::seconds(1)).map(|at| {
         format!(", the last one {} (at most {} per second and agent)", relative(now, at), args.per_second)
     });
     let last = last.unwrap_or_default();
-    writeln!(out, "{} redriven: due now{last}, with a fresh retry budget.", counted(count, "one-shot"))?;
+    let count = counted(report.redriven, "one-shot");
+    writeln!(out, "{count} redriven: due now{last}, with a fresh retry budget.")?;
     Ok(())
 }
 
-/// Redrives batch after batch. A one-shot that fails again meanwhile is left alone.
-async fn redrive(db: &Db, filter: &JobFilter, pace: Duration, bar: &ProgressBar) -> anyhow::Result<Redriven> {
-    let begun = directory::now(db).await?;
-    let mut all = Redriven { count: 0, last_starts_at: None };
+/// Redrives batch after batch.
+async fn redrive(
+    on: &Operator,
+    filter: &JobFilter,
+    per_second: u32,
+    json: bool,
+) -> anyhow::Result<RedriveReport> {
+    let expected = on.redrivable(filter).await?.redrivable.unwrap_or_default();
+    let bar = bar(json, expected)?;
+    let mut all = RedriveReport::default();
     loop {
-        let batch = again(|| jobs::redrive(db, filter, begun, pace, BATCH)).await.with_context(|| {
-            let done = counted(all.count, "one-shot");
+        let batch = on.redrive(filter, per_second, all.next.as_deref()).await.with_context(|| {
+            let done = counted(all.redriven, "one-shot");
             format!("interrupted after {done}; run the command again for the rest")
         })?;
-        all.count += batch.count;
+        all.redriven += batch.redriven;
         all.last_starts_at = all.last_starts_at.max(batch.last_starts_at);
-        bar.set_position(all.count.unsigned_abs());
-        if batch.count == 0 {
+        all.next = batch.next;
+        bar.set_position(all.redriven.unsigned_abs());
+        if all.next.is_none() {
+            bar.finish_and_clear();
             return Ok(all);
         }
-        hints::announce(db).await?;
     }
 }
 

@@ -2,18 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened, span};
+use nas_cron_protocol::admin_api::{Attempt, JobDetails};
 use nas_cron_protocol::{InstanceId, JobId};
-use serde_json::json;
 
 use super::shown;
-use super::why::why;
-use crate::db::{Db, cancelled_jobs, circumstances, directory, fires, jobs};
-use crate::domain::attempt::FireRecord;
-use crate::domain::job::JobFilter;
+use crate::cli::operator::Operator;
 
 /// Show the current one-shot of a job and its latest attempts.
 #[derive(Clone, Debug, Args)]
@@ -24,68 +20,42 @@ pub(super) struct ShowArgs {
     /// Job to show.
     job_id: JobId,
     /// Maximum number of attempts.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=200))]
     attempts: u32,
-    /// Print JSON: an object with `job`, `why` and `cancelled_at`, each a value or null, and the array `attempts`.
+    /// Print JSON: an object with `job` and `cancelled_at`, each a value or null, `why`, and the array `attempts`.
     #[arg(long)]
     json: bool,
 }
 
 /// Prints the job and its latest attempts.
-pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let filter = JobFilter {
-        instance_id: Some(args.instance_id.clone()),
-        job_id: Some(args.job_id.clone()),
-        ..JobFilter::default()
-    };
-    let found = jobs::list(db, &filter, None, 1).await?;
-    let job = shown::with_auth(db, found).await?.into_iter().next();
-    let attempts = fires::of_job(db, &args.instance_id, &args.job_id, i64::from(args.attempts)).await?;
-    let cancelled_at = match job {
-        Some(_) => None,
-        None => cancelled_jobs::cancelled_at(db, &args.instance_id, &args.job_id).await?,
-    };
-    if job.is_none() && cancelled_at.is_none() && attempts.is_empty() {
-        bail!(
-            "unknown job {} of agent {}; `nas-cron jobs list --instance {}` lists its jobs",
-            args.job_id,
-            args.instance_id,
-            args.instance_id
-        );
-    }
-    let around = circumstances::of_instance(db, &args.instance_id).await?;
-    let now = directory::now(db).await?;
-    let why = job.as_ref().map(|shown| why(&shown.job, &around, now));
+pub(super) async fn run(args: &ShowArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let details = on.job(&args.instance_id, &args.job_id, args.attempts).await?;
     if args.json {
-        return terminal::json(
-            out,
-            &json!({ "job": job, "why": why, "cancelled_at": cancelled_at, "attempts": attempts }),
-        );
+        return terminal::json(out, &details);
     }
-    let text = match job.as_ref().zip(why) {
-        Some((job, why)) => shown::facts(job, &why, now),
-        None => gone(cancelled_at, attempts.first(), now),
+    let now = on.now().await?;
+    let text = match &details.job {
+        Some(job) => shown::facts(job, &details.why, now),
+        None => gone(&details, now),
     };
     out.write_all(text.as_bytes())?;
     if args.attempts > 0 {
         writeln!(out)?;
-        out.write_all(attempts_table(&attempts, now).as_bytes())?;
+        out.write_all(attempts_table(&details.attempts, now).as_bytes())?;
     }
     Ok(())
 }
 
 /// Describes a job without a one-shot by its cancel and its last attempt.
-fn gone(cancelled_at: Option<DateTime<Utc>>, last: Option<&FireRecord>, now: DateTime<Utc>) -> String {
-    let reason = match cancelled_at {
-        Some(at) => format!("it was cancelled {}", relative(now, at)),
-        None => "it ended, or was cancelled, longer ago than the history retention".to_owned(),
-    };
-    let last =
-        last.map(|one| format!(" Its last attempt ended {}: {}.", relative(now, one.ended_at), outcome(one)));
-    format!("No current one-shot: {reason}.{}\n", last.unwrap_or_default())
+fn gone(details: &JobDetails, now: DateTime<Utc>) -> String {
+    let last = details
+        .attempts
+        .first()
+        .map(|one| format!(" Its last attempt ended {}: {}.", relative(now, one.ended_at), outcome(one)));
+    format!("No current one-shot: {}.{}\n", details.why, last.unwrap_or_default())
 }
 
-fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
+fn attempts_table(attempts: &[Attempt], now: DateTime<Utc>) -> String {
     if attempts.is_empty() {
         return "No attempts.\n".to_owned();
     }
@@ -110,7 +80,7 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
 }
 
 /// Formats the outcome, with the agent's status of a delivery if nas-cron does not know it.
-fn outcome(attempt: &FireRecord) -> String {
+fn outcome(attempt: &Attempt) -> String {
     match &attempt.answer {
         None => attempt.outcome.to_string(),
         Some(answer) => format!("{}, answered \"{}\"", attempt.outcome, shortened(&printable(answer), 32)),
@@ -123,13 +93,13 @@ mod tests {
     use nas_cron_protocol::ScheduleId;
     use uuid::Uuid;
 
-    use super::super::fixtures::now;
     use super::*;
     use crate::domain::FireOutcome;
+    use crate::operations::jobs::fixtures::now;
 
     #[test]
     fn attempts_table_matches_its_snapshot() {
-        let attempt = FireRecord {
+        let attempt = Attempt {
             attempt_id: Uuid::from_u128(9),
             schedule_id: ScheduleId(Uuid::from_u128(7)),
             dedup_key: "k".to_owned(),
@@ -142,7 +112,7 @@ mod tests {
             error: Some("the agent answered 503".to_owned()),
             answer: None,
         };
-        let queued = FireRecord {
+        let queued = Attempt {
             outcome: FireOutcome::Delivered,
             http_status: Some(200),
             error: None,

@@ -3,28 +3,8 @@
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
 use nas_cron_protocol::DeadReason;
+use nas_cron_protocol::admin_api::{Job, ShownJob, Why};
 use nas_cron_protocol::agent_api::ShownAuth;
-
-use crate::db::{Db, DbResult, auth_profiles};
-use crate::domain::job::Job;
-
-/// The current one-shot of a job, and the auth profiles of the job.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) struct ShownJob {
-    /// The one-shot.
-    #[serde(flatten)]
-    pub(super) job: Job,
-    /// The auth profiles; left out of JSON if none is set.
-    #[serde(flatten)]
-    pub(super) auth: ShownAuth,
-}
-
-/// Adds the auth profiles to each job.
-pub(super) async fn with_auth(db: &Db, jobs: Vec<Job>) -> DbResult<Vec<ShownJob>> {
-    let names: Vec<_> = jobs.iter().map(|job| (job.instance_id.as_str(), job.job_id.as_str())).collect();
-    let auths = auth_profiles::of_jobs(db, &names).await?;
-    Ok(jobs.into_iter().zip(auths).map(|(job, auth)| ShownJob { job, auth: auth.into() }).collect())
-}
 
 /// Formats the auth of the next fire, and where it is set.
 pub(super) fn auth(shown: &ShownAuth) -> String {
@@ -38,7 +18,7 @@ pub(super) fn auth(shown: &ShownAuth) -> String {
 }
 
 /// Formats everything about a job, one fact per line.
-pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
+pub(super) fn facts(shown: &ShownJob, why: &Why, now: DateTime<Utc>) -> String {
     let job = &shown.job;
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
     let mut rows = vec![
@@ -48,7 +28,7 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
         ("key", job.dedup_key.clone()),
         ("state", state(job)),
         ("parked", or_dash(job.parked)),
-        ("why", why.to_owned()),
+        ("why", why.to_string()),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
         ("callback", callback(job)),
         ("auth", auth(&shown.auth)),
@@ -105,8 +85,14 @@ pub(super) fn state(job: &Job) -> String {
 mod tests {
     use nas_cron_protocol::{AuthChoice, AuthProfile, AuthSource, EffectiveAuth};
 
-    use super::super::fixtures::{dead, job, now};
+    use nas_cron_protocol::admin_api::WhyCode;
+
     use super::*;
+    use crate::operations::jobs::fixtures::{dead, job, now};
+
+    fn why(text: &str) -> Why {
+        Why { code: WhyCode::Scheduled, text: text.to_owned(), fix: None }
+    }
 
     #[test]
     fn auth_shows_its_source_and_unknown_profiles() {
@@ -136,21 +122,21 @@ mod tests {
     fn expired_dead_letter_shows_its_reason_and_limit() {
         let limit = Some(now() - chrono::TimeDelta::minutes(1));
         let job = Job { dead_reason: Some(DeadReason::Expired), not_after: limit, ..dead() };
-        let text = facts(&ShownJob { job, auth: ShownAuth::default() }, "-", now());
+        let text = facts(&ShownJob { job, auth: ShownAuth::default() }, &why("-"), now());
         assert!(text.contains("dead, expired\n"), "{text}");
         assert!(text.contains("1 min ago (2027-01-15 07:59:00.000 UTC)"), "{text}");
     }
 
     #[test]
     fn never_attempted_job_shows_no_attempts() {
-        let text = facts(&ShownJob { job: job(), auth: ShownAuth::default() }, "fires in 3 min", now());
+        let text = facts(&ShownJob { job: job(), auth: ShownAuth::default() }, &why("fires in 3 min"), now());
         assert!(text.contains("attempts         no attempts\nearlier attempt  -"), "{text}");
     }
 
     #[test]
     fn facts_match_their_snapshot() {
         let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
-        insta::assert_snapshot!(facts(&shown, "dead letter", now()), @"
+        insta::assert_snapshot!(facts(&shown, &why("dead letter"), now()), @"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007

@@ -45,9 +45,11 @@ pub async fn take(
             ORDER BY o.next_attempt_at
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
-            SELECT l.*, CASE WHEN l.near THEN park_reason_of(l.job_id, i.on_hold, i.probe_job_id) END AS park,
+            SELECT l.*,
+                   CASE WHEN l.near THEN park_reason_of(l.job_id, i.on_hold OR h.job_id IS NOT NULL, i.probe_job_id) END
+                   AS park,
                    CASE WHEN l.near THEN GREATEST(l.next_attempt_at, i.busy_until) ELSE l.next_attempt_at END AS due_at
-            FROM locked l JOIN instance_status i USING (instance_id)
+            FROM locked l JOIN instance_status i USING (instance_id) LEFT JOIN job_holds h USING (instance_id, job_id)
         ), ready AS (
             SELECT j.*, park IS NULL AND due_at <= now() + make_interval(secs => $4) AS ready FROM judged j
         ), ranked AS (

@@ -12,7 +12,7 @@ use tracing::info;
 use super::AdminState;
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::actor::Actor;
-use crate::domain::registration::{Agent, AgentFilter, Registration};
+use crate::domain::registration::{Agent, AgentFilter, AgentPage, EnabledAgent, Registration, ShownAgent};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
@@ -39,15 +39,6 @@ pub(super) struct RegistrationBody {
     /// True if the agent may call the agent API and be fired. Default for a new agent: `true`. `false` holds its fires;
     /// none is lost.
     enabled: Option<bool>,
-}
-
-/// A page of agents.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct AgentPage {
-    /// The agents, ordered by ID.
-    agents: Vec<Agent>,
-    /// Value of `after` for the next page; `null` on the last page.
-    next: Option<String>,
 }
 
 /// Register an agent
@@ -159,7 +150,7 @@ fn location(instance_id: &str) -> String {
     security(("admin_token" = [])),
     params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
     responses(
-        (status = OK, description = "The agent.", body = Agent),
+        (status = OK, description = "The agent.", body = ShownAgent),
         AdminErrors,
         UnknownAgent,
     )
@@ -168,8 +159,52 @@ pub(super) async fn get(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<String>,
-) -> Result<Json<Agent>, Problem> {
-    Ok(Json(state.directory.find(&named(path)?, actor.org_filter()).await?))
+) -> Result<Json<ShownAgent>, Problem> {
+    Ok(Json(state.operations.within(actor.org_filter()).agent(&named(path)?).await?))
+}
+
+/// Enable an agent
+///
+/// Its due one-shots fire at once, unless a hold covers them.
+#[utoipa::path(post, path = "/api/admin/agents/{instance_id}/enable", operation_id = "enable_agent", tag = "admin",
+    security(("admin_token" = [])),
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
+    responses((status = OK, description = "The agent is enabled.", body = EnabledAgent), InvalidInput, AdminErrors,
+        UnknownAgent))]
+pub(super) async fn enable(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Result<Json<EnabledAgent>, Problem> {
+    set_enabled(&state, &actor, path, true).await
+}
+
+/// Disable an agent
+///
+/// Holds its fires and refuses its calls. No fire is lost.
+#[utoipa::path(post, path = "/api/admin/agents/{instance_id}/disable", operation_id = "disable_agent", tag = "admin",
+    security(("admin_token" = [])),
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
+    responses((status = OK, description = "The agent is disabled.", body = EnabledAgent), InvalidInput, AdminErrors,
+        UnknownAgent))]
+pub(super) async fn disable(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Result<Json<EnabledAgent>, Problem> {
+    set_enabled(&state, &actor, path, false).await
+}
+
+async fn set_enabled(
+    state: &AdminState,
+    actor: &Actor,
+    path: PathNames<String>,
+    enabled: bool,
+) -> Result<Json<EnabledAgent>, Problem> {
+    let instance_id = named(path)?;
+    let done = state.operations.within(actor.org_filter()).set_enabled(&instance_id, enabled).await?;
+    info!(agent.id = %instance_id, enabled, changed = done.changed, released = done.released, "agent set");
+    Ok(Json(done))
 }
 
 /// Remove an agent
@@ -231,7 +266,7 @@ pub(super) async fn list(
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
         enabled: query.flag("enabled")?,
         instance_id: None,
-        within: actor.org,
+        within: None,
     };
     let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let after = query
@@ -239,8 +274,8 @@ pub(super) async fn list(
         .map(InstanceId::new)
         .transpose()
         .map_err(|error| refuse("after", error.problem))?;
-    let page = state.directory.list(&filter, after.as_ref(), limit).await?;
-    Ok(Json(AgentPage { agents: page.items, next: page.next }))
+    let operations = state.operations.within(actor.org_filter());
+    Ok(Json(operations.agents(&filter, limit, after.as_ref().map(InstanceId::as_str)).await?))
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ use crate::http::peer::Peer;
 /// Maximum length of the origin that a caller's proxy names, in bytes.
 const MAX_FORWARDED: usize = 64;
 
+/// Maximum length of a parameter in the audit log, in bytes.
+const MAX_PARAMETER: usize = 255;
+/// Maximum number of parameters of a query in the audit log.
+const MAX_PARAMETERS: usize = 16;
+
 /// Everything that decides about a call.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
@@ -61,6 +66,7 @@ impl Gate {
         let operation = operation.ok_or(ApiError::MethodNotAllowed)?;
         let subject = subject(&mut parts).await;
         let permitted = permitted(&actor, operation, &subject);
+        let subject = [subject, query(&parts)].concat();
         parts.extensions.insert(actor.clone());
         let is_read = parts.method.is_safe();
         let request = Request::from_parts(parts, body);
@@ -131,6 +137,17 @@ async fn subject(parts: &mut Parts) -> Vec<(String, String)> {
     // Invalid UTF-8 is reported by the handler.
     let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else { return Vec::new() };
     params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Returns the parameters of the query, by name: they select what a call changes.
+fn query(parts: &Parts) -> Vec<(String, String)> {
+    let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned();
+    // A cursor tells a reader nothing, and the line is written before the parameters are checked.
+    let short = |text: &str| text.len() <= MAX_PARAMETER && !text.contains('\0');
+    pairs
+        .filter(|(name, value)| name != "after" && short(name) && short(value))
+        .take(MAX_PARAMETERS)
+        .collect()
 }
 
 fn outcome(response: &Response) -> AuditOutcome {

@@ -16,7 +16,10 @@ mod auth_profiles;
 mod config_tokens;
 mod failed_calls;
 mod gate;
+mod holds;
 mod identities;
+mod jobs;
+mod orgs;
 mod tokens;
 mod webhooks;
 
@@ -36,6 +39,7 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::operations::{OperationError, Operations};
 use crate::webhooks::Webhooks;
 
 /// State of the admin API.
@@ -53,6 +57,8 @@ pub struct AdminState {
     pub config_tokens: Arc<ConfigTokens>,
     /// The audit log.
     pub audit: AuditLog,
+    /// The operations on jobs and holds.
+    pub operations: Operations,
     /// Webhooks and events.
     pub webhooks: Webhooks,
 }
@@ -62,6 +68,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
     let mut router = OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
+        .routes(routes!(agents::enable))
+        .routes(routes!(agents::disable))
         .routes(routes!(
             auth_profiles::get_service,
             auth_profiles::put_service,
@@ -85,7 +93,10 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(webhooks::events))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
-        .routes(routes!(audit::list));
+        .routes(routes!(audit::list))
+        .merge(jobs::routes())
+        .merge(holds::routes())
+        .merge(orgs::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
         config: Arc::clone(&state.config_tokens),
@@ -108,6 +119,19 @@ impl From<DirectoryError> for ApiError {
                 Self::Conflict(format!("{error}; remove that agent or change its session first").into())
             }
             DirectoryError::Db(error) => Self::Store(error.into()),
+        }
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Unknown(problem) => Self::NotFound(problem.into()),
+            OperationError::Conflict(problem) => Self::Conflict(problem.into()),
+            OperationError::Denied(denied) => denied.into(),
+            OperationError::Field(invalid) => invalid.into(),
+            OperationError::Directory(error) => error.into(),
+            OperationError::Db(error) => Self::Store(error.into()),
         }
     }
 }

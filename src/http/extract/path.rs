@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use nas_cron_protocol::InvalidField;
+use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::de::DeserializeOwned;
 
 use super::refuse;
@@ -42,5 +42,14 @@ impl PathNames<String> {
     ) -> Result<N, ApiError> {
         let name = self.0.map_err(|_| refuse(parameter, "must be percent-encoded UTF-8"))?;
         Ok(new(name)?)
+    }
+}
+
+impl PathNames<(String, String)> {
+    /// Parses the agent and the job in the path. Fails with 400.
+    pub(in crate::http) fn job(self) -> Result<(InstanceId, JobId), ApiError> {
+        let (instance_id, job_id) =
+            self.0.map_err(|_| refuse("instance_id, job_id", "must be percent-encoded UTF-8"))?;
+        Ok((InstanceId::new(instance_id)?, JobId::new(job_id)?))
     }
 }

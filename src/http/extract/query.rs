@@ -36,9 +36,19 @@ impl QueryParams {
 
     /// Returns a numeric parameter. Fails with 400 unless it is a number from 1 to `max`.
     pub(in crate::http) fn number(&self, name: &str, max: u32) -> Result<Option<u32>, ApiError> {
-        let wrong = || refuse(name, format_args!("must be a number from 1 to {max}"));
+        self.number_from(name, 1, max)
+    }
+
+    /// Returns a numeric parameter. Fails with 400 unless it is a number from `min` to `max`.
+    pub(in crate::http) fn number_from(
+        &self,
+        name: &str,
+        min: u32,
+        max: u32,
+    ) -> Result<Option<u32>, ApiError> {
+        let wrong = || refuse(name, format_args!("must be a number from {min} to {max}"));
         self.text(name)
-            .map(|text| text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(wrong))
+            .map(|text| text.parse().ok().filter(|number| (min..=max).contains(number)).ok_or_else(wrong))
             .transpose()
     }
 }

@@ -48,8 +48,9 @@ async fn broken_chain_is_shown_until_its_agent_arms_it_again() {
     let (_, table, _) = world.settings.run(&["jobs", "list", "--state", "dormant"]).await;
     assert!(table.starts_with("AGENT   JOB  REASON") && table.contains("3 h ago"), "{table}");
     let shown = json(&world.settings, &["jobs", "show", "inst-1", "job"]).await;
-    let why = shown["why"].as_str().unwrap();
-    assert!(why.starts_with("dormant: ") && why.contains("`nas-cron jobs nudge inst-1 job`"), "{why}");
+    let why = &shown["why"];
+    assert_eq!(why["code"], "dormant", "{why}");
+    assert!(why["fix"].as_str().unwrap().contains("`nas-cron jobs nudge inst-1 job`"), "{why}");
     let counter = Service::start(&world.settings).await;
     eventually("it is counted", async || {
         counter.metrics().await.contains("\nnas_cron_dormant_jobs{reason=\"silent\"} 1\n").then_some(())

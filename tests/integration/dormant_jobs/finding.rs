@@ -39,7 +39,7 @@ async fn every_recurrence_is_dormant_after_its_expected_fire() {
     let minutes_ago = kinds.iter().flat_map(|kind| [60, 5].map(|minutes| ((*kind).to_owned(), minutes)));
     assert_eq!(expected, minutes_ago.collect::<Vec<_>>());
     let shown = json(&chains.settings, &["jobs", "show", "inst-1", "daily in time"]).await;
-    let why = shown["why"].as_str().unwrap();
+    let why = shown["why"]["text"].as_str().unwrap();
     assert!(why.contains("has not armed the next one, which was expected"), "{why}");
 }
 

@@ -52,7 +52,7 @@ async fn new_key_after_a_nudge_says_nothing_about_the_agents_clock() {
 async fn nudge_needs_a_confirmation_and_a_delivered_job() {
     let world = World::new().await;
     let error = fails(&world, &NUDGE).await;
-    assert!(error.contains("job job of agent inst-1 has no one-shot"), "{error}");
+    assert!(error.contains("unknown job job of agent inst-1"), "{error}");
     let (_, first) = world.arm("job", -1_000).await;
     world.delivered("job").await;
     let error = fails(&world, &NUDGE[..4]).await;

@@ -57,7 +57,8 @@ async fn withheld_job_is_reported_when_it_is_no_longer_withheld() {
         assert_eq!(reason(&chains, "job").await.as_deref(), Some("withheld"), "{stop}");
         assert_eq!(changes(&chains).await, []);
         let shown = json(&chains.settings, &["jobs", "show", "inst-1", "job"]).await;
-        let why = shown["why"].as_str().unwrap();
+        assert_eq!(shown["why"]["code"], "dormant");
+        let why = shown["why"]["text"].as_str().unwrap();
         assert!(why.contains("dormant") && (why.contains("disabled") || why.contains("on hold")), "{why}");
         chains.sql(resume).await;
         assert_eq!(reason(&chains, "job").await.as_deref(), Some("silent"));

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::{Db, expiry, fires, jobs, leases, oneshots, outages, outcomes, wake_ups};
-use nas_cron::domain::HoldScope;
+use nas_cron::db::{Db, expiry, fires, holds, leases, oneshots, outages, outcomes, wake_ups};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
-use nas_cron::domain::job::JobFilter;
+use nas_cron::domain::hold::HoldTarget;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::OneShot;
 use nas_cron::domain::wake_up::{Found, Wake};
@@ -18,6 +17,8 @@ use nas_cron_protocol::{
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::now;
 use sqlx::PgPool;
+
+use crate::redrives::redrive_all;
 
 const RULES: ArmRules = ArmRules {
     fire_floor: Duration::from_secs(1),
@@ -205,14 +206,14 @@ async fn a_spent_retry_budget_is_another_reason() {
 async fn parked_one_shots_expire_while_they_are_parked() {
     let world = World::new().await;
     world.provision("k", in_seconds(60)).await;
-    outages::hold(&world.db, HoldScope::All, "", None).await.unwrap();
+    holds::hold(&world.db, &HoldTarget::All, None).await.unwrap();
     assert!(world.claim().await.is_empty(), "parked");
     assert_eq!(world.expire().await, 0, "in time");
     world.pass().await;
     assert_eq!(world.expire().await, 1);
     let one = world.listed().await;
     assert_eq!((one.state, one.dead_reason, one.parked), (EXPIRED.0, EXPIRED.1, None));
-    outages::release(&world.db, HoldScope::All, "").await.unwrap();
+    holds::release(&world.db, &HoldTarget::All).await.unwrap();
     outages::tidy_parked(&world.db, Duration::from_hours(72), 100).await.unwrap();
     assert_eq!(world.end_of().await, EXPIRED, "a release does not revive it");
 
@@ -305,7 +306,7 @@ async fn a_redrive_clears_the_limit() {
     world.pass().await;
     assert_eq!(world.expire().await, 1);
     let later = now() + TimeDelta::hours(1);
-    let redriven = jobs::redrive(&world.db, &JobFilter::default(), later, Duration::ZERO, 10).await.unwrap();
+    let redriven = redrive_all(&world.db, later).await;
     assert_eq!(redriven.count, 1);
     assert_eq!((world.end_of().await, world.limit().await), ((OneShotState::Armed, None), None));
     assert_eq!(world.expire().await, 0);

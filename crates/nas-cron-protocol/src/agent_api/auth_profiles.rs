@@ -6,7 +6,7 @@ use super::Warning;
 use crate::{AuthChoice, AuthProfile, AuthScope, EffectiveAuth, Given, JobId};
 
 /// Auth of a job in a listing. Empty parts are omitted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ShownAuth {
     /// The job's own auth.
@@ -16,7 +16,7 @@ pub struct ShownAuth {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
     /// Warnings about the auth profiles.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 

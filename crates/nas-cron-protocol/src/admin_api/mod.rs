@@ -1,0 +1,14 @@
+//! Responses of the admin API. `nas-cron` commands print them, with `--json` as they are.
+//!
+//! The service writes them and the command line reads them, so both directions of serde are derived.
+
+mod holds;
+mod jobs;
+mod orgs;
+
+pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
+pub use self::jobs::{
+    Attempt, AttemptPage, CancelledJob, DismissedJob, DormantReason, FiredJob, Job, JobDetails, JobPage,
+    NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
+};
+pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};

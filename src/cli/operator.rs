@@ -1,0 +1,78 @@
+//! The place of an operator's command: the database, also while the service is down, or the admin API of a running
+//! service. Both show the same results.
+
+mod admin_client;
+mod agents;
+mod audit;
+mod holds;
+mod jobs;
+mod orgs;
+mod server_args;
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+
+pub use self::admin_client::AdminClient;
+pub(super) use self::server_args::ServerArgs;
+use super::audited::recorded;
+use crate::audit::Act;
+use crate::db::{Db, directory};
+use crate::directory::DirectoryError;
+use crate::operations::{OperationError, Operations};
+
+/// The service that a command works on.
+#[derive(Debug)]
+pub enum Operator {
+    /// By its database.
+    Database(Db, Operations),
+    /// By its admin API.
+    Server(AdminClient),
+}
+
+impl Operator {
+    /// Works on a database.
+    pub fn on(db: Db) -> Self {
+        let operations = Operations::new(db.clone());
+        Self::Database(db, operations)
+    }
+
+    /// Returns the database. Fails if the command works through the admin API.
+    pub(super) fn database(&self) -> anyhow::Result<&Db> {
+        match self {
+            Self::Database(db, _) => Ok(db),
+            Self::Server(_) => anyhow::bail!(
+                "this command works on the database only: run it without --server, with database_url"
+            ),
+        }
+    }
+
+    /// Runs a command that prints its result, with its line in the audit log. The server writes that of its calls itself.
+    pub(super) async fn recorded(
+        &self,
+        act: Option<Act>,
+        command: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Database(db, _) => recorded(db, act, command).await,
+            Self::Server(_) => command.await.map(|()| ExitCode::SUCCESS),
+        }
+    }
+
+    /// Returns the time by the clock of the database, or of the server at its latest response.
+    pub(super) async fn now(&self) -> anyhow::Result<DateTime<Utc>> {
+        match self {
+            Self::Database(db, _) => Ok(directory::now(db).await?),
+            Self::Server(client) => client.time_of_latest_response(),
+        }
+    }
+}
+
+/// Returns the error as the admin API describes it.
+fn explained(error: OperationError) -> anyhow::Error {
+    match error {
+        // The database error itself: the command line explains it.
+        OperationError::Db(error) | OperationError::Directory(DirectoryError::Db(error)) => error.into(),
+        other => anyhow::anyhow!("{other}"),
+    }
+}

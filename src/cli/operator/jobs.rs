@@ -1,0 +1,158 @@
+//! Operations on jobs.
+
+use nas_cron_protocol::admin_api::{
+    CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
+};
+use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Operator, explained};
+use crate::domain::job_filter::JobFilter;
+use crate::operations::jobs::{MAX_PAGE, Redrive, RedriveOf};
+
+/// No body.
+const NONE: Option<&()> = None;
+
+impl Operator {
+    /// Lists a page of jobs.
+    pub(in crate::cli) async fn jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+        after: Option<&str>,
+    ) -> anyhow::Result<JobPage> {
+        let limit = limit.min(MAX_PAGE);
+        match self {
+            Self::Database(_, on) => on.list_jobs(filter, limit, after).await.map_err(explained),
+            Self::Server(client) => {
+                let mut query = filter.pairs();
+                query.push(("limit", limit.to_string()));
+                query.extend(after.map(|after| ("after", after.to_owned())));
+                client.get(&["jobs"], &query).await
+            }
+        }
+    }
+
+    /// Shows a job.
+    pub(in crate::cli) async fn job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        attempts: u32,
+    ) -> anyhow::Result<JobDetails> {
+        match self {
+            Self::Database(_, on) => on.job(instance_id, job_id, attempts).await.map_err(explained),
+            Self::Server(client) => {
+                let query = [("attempts", attempts.to_string())];
+                client.get(&["jobs", instance_id.as_str(), job_id.as_str()], &query).await
+            }
+        }
+    }
+
+    /// Cancels a job.
+    pub(in crate::cli) async fn cancel_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> anyhow::Result<CancelledJob> {
+        match self {
+            Self::Database(_, on) => on.cancel_job(instance_id, job_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "cancel"];
+                client.send(Method::POST, &path, &[], NONE).await
+            }
+        }
+    }
+
+    /// Fires a one-shot now.
+    pub(in crate::cli) async fn fire_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> anyhow::Result<FiredJob> {
+        match self {
+            Self::Database(_, on) => on.fire_job(instance_id, job_id, schedule_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "fire"];
+                client.send(Method::POST, &path, &[], Some(&json!({ "schedule_id": schedule_id }))).await
+            }
+        }
+    }
+
+    /// Fires a delivered one-shot once more.
+    pub(in crate::cli) async fn nudge_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> anyhow::Result<NudgedJob> {
+        match self {
+            Self::Database(_, on) => on.nudge_job(instance_id, job_id, schedule_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "nudge"];
+                client.send(Method::POST, &path, &[], Some(&json!({ "schedule_id": schedule_id }))).await
+            }
+        }
+    }
+
+    /// Closes a dormant job.
+    pub(in crate::cli) async fn dismiss_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> anyhow::Result<DismissedJob> {
+        match self {
+            Self::Database(_, on) => on.dismiss_job(instance_id, job_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "dismiss"];
+                client.send(Method::POST, &path, &[], NONE).await
+            }
+        }
+    }
+
+    /// Redrives the one-shot of a job.
+    pub(in crate::cli) async fn redrive_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> anyhow::Result<RedriveReport> {
+        match self {
+            Self::Database(_, on) => on.redrive_job(instance_id, job_id).await.map_err(explained),
+            Self::Server(client) => {
+                let path = ["jobs", instance_id.as_str(), job_id.as_str(), "redrive"];
+                client.send(Method::POST, &path, &[], NONE).await
+            }
+        }
+    }
+
+    /// Counts what a redrive would change.
+    pub(in crate::cli) async fn redrivable(&self, filter: &JobFilter) -> anyhow::Result<RedriveReport> {
+        match self {
+            Self::Database(_, on) => on.redrivable(filter).await.map_err(explained),
+            Self::Server(client) => client.get(&["jobs", "redrivable"], &filter.pairs()).await,
+        }
+    }
+
+    /// Redrives a batch of what a filter selects, after the cursor `after`.
+    pub(in crate::cli) async fn redrive(
+        &self,
+        filter: &JobFilter,
+        per_second: u32,
+        after: Option<&str>,
+    ) -> anyhow::Result<RedriveReport> {
+        match self {
+            Self::Database(_, on) => {
+                let wanted = Redrive { of: RedriveOf::Matching(Box::new(filter.clone())), per_second };
+                on.redrive(&wanted, after).await.map_err(explained)
+            }
+            Self::Server(client) => {
+                let mut query = filter.pairs();
+                query.push(("per_second", per_second.to_string()));
+                query.extend(after.map(|after| ("after", after.to_owned())));
+                client.send(Method::POST, &["jobs", "redrive"], &query, NONE).await
+            }
+        }
+    }
+}

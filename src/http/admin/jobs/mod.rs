@@ -1,0 +1,118 @@
+//! `/api/admin/jobs`: the jobs of all agents.
+
+mod fire;
+mod list;
+mod nudge;
+mod one;
+mod redrive;
+
+use nas_cron_protocol::{InstanceId, JobId};
+use utoipa::{IntoParams, IntoResponses};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AdminState;
+use crate::domain::job_filter::JobFilter;
+use crate::http::error::{ApiError, ProblemBody};
+use crate::http::extract::{PathNames, QueryParams};
+use crate::http::log_fields;
+
+/// Returns the documented routes.
+pub(super) fn routes() -> OpenApiRouter<AdminState> {
+    OpenApiRouter::new()
+        .routes(routes!(list::list))
+        .routes(routes!(one::get))
+        .routes(routes!(one::why))
+        .routes(routes!(list::attempts))
+        .routes(routes!(one::cancel))
+        .routes(routes!(fire::fire))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(nudge::dismiss))
+        .routes(routes!(redrive::one))
+        .routes(routes!(redrive::count))
+        .routes(routes!(redrive::matching))
+        .routes(routes!(redrive::selected))
+}
+
+/// The parameters of a path with a job.
+#[derive(IntoParams)]
+#[into_params(names("instance_id", "job_id"), parameter_in = Path)]
+#[expect(dead_code, reason = "documents the path")]
+struct JobPath(
+    /// The agent's instance ID in the portal.
+    #[param(min_length = 1, max_length = 255, example = "agent-1")]
+    String,
+    /// The job's ID, chosen by the agent.
+    #[param(min_length = 1, max_length = 255, example = "3f2a9c01d4e5")]
+    String,
+);
+
+/// Error of every operation on one job.
+#[derive(IntoResponses)]
+#[response(
+    status = 404,
+    description = "Nothing is stored about a job of this agent with this ID.",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "documents the response")]
+struct UnknownJob(ProblemBody);
+
+/// Returns the job in the path.
+fn named(path: PathNames<(String, String)>) -> Result<(InstanceId, JobId), ApiError> {
+    let (instance_id, job_id) = path.job()?;
+    log_fields::agent(&instance_id);
+    log_fields::job(&job_id);
+    Ok((instance_id, job_id))
+}
+
+/// The conditions of a selection: all given ones must hold.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
+struct Conditions {
+    /// Only jobs of this org.
+    #[param(min_length = 1, max_length = 255)]
+    org_id: Option<String>,
+    /// Only jobs of this agent.
+    #[param(min_length = 1, max_length = 255)]
+    instance_id: Option<String>,
+    /// Only jobs with this ID.
+    #[param(min_length = 1, max_length = 255)]
+    job_id: Option<String>,
+    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
+    /// or of dormant jobs: dormant.
+    #[param(
+        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
+        example = "dead,stuck"
+    )]
+    state: Option<String>,
+    /// `true`: only parked one-shots. They wait for the end of a hold, or until their agent is reachable.
+    parked: Option<bool>,
+    /// `true`: only one-shots that are due, not parked, and not in flight.
+    overdue: Option<bool>,
+    /// Only one-shots whose latest attempt ended so.
+    outcome: Option<nas_cron_protocol::FireOutcome>,
+    /// Only one-shots whose last error contains this text, in any case.
+    #[param(min_length = 1, max_length = 200)]
+    error: Option<String>,
+    /// Only one-shots with an instant from this one on.
+    fire_at_from: Option<chrono::DateTime<chrono::Utc>>,
+    /// Only one-shots with an instant before this one.
+    fire_at_before: Option<chrono::DateTime<chrono::Utc>>,
+    /// Only one-shots whose next attempt may start at this instant or later, ordered by it.
+    next_attempt_from: Option<chrono::DateTime<chrono::Utc>>,
+    /// Only one-shots whose next attempt may start before this instant, ordered by it.
+    next_attempt_before: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// Reads the conditions of a selection, besides the parameters in `others`.
+fn selection(query: Option<&str>, others: &[&str]) -> Result<(JobFilter, QueryParams), ApiError> {
+    let query = QueryParams::parse(query, &[JobFilter::NAMES.as_slice(), others].concat())?;
+    let mut filter = JobFilter::default();
+    for name in JobFilter::NAMES {
+        if let Some(text) = query.text(name) {
+            filter.set(name, text)?;
+        }
+    }
+    Ok((filter, query))
+}

@@ -1,0 +1,108 @@
+//! `/api/admin/orgs` and `/api/admin/deletions`: orgs, and the deletion of everything of an org or an agent.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use nas_cron_protocol::admin_api::{DeletionReport, Org, OrgPage};
+use nas_cron_protocol::{InstanceId, OrgId};
+use serde::Deserialize;
+use tracing::info;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AdminState;
+use crate::domain::actor::Actor;
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
+use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::extract::{JsonBody, PathNames, QueryParams};
+use crate::operations::orgs::{MAX_ORGS, subject};
+
+/// Default number of orgs per page.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// Returns the documented routes.
+pub(super) fn routes() -> OpenApiRouter<AdminState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(delete))
+}
+
+/// List orgs
+///
+/// Returns one page of orgs with agents, ordered by ID.
+#[utoipa::path(get, path = "/api/admin/orgs", operation_id = "list_orgs", tag = "admin",
+    security(("admin_token" = [])),
+    params(("limit" = Option<u32>, Query, description = "Maximum number of orgs. Default: 100.", minimum = 1, maximum = 200),
+        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
+    responses((status = OK, description = "A page of orgs.", body = OrgPage), InvalidInput, AdminErrors))]
+async fn list(
+    State(state): State<AdminState>,
+    actor: Actor,
+    RawQuery(query): RawQuery,
+) -> Result<Json<OrgPage>, Problem> {
+    let query = QueryParams::parse(query.as_deref(), &["limit", "after"])?;
+    let limit = query.number("limit", MAX_ORGS)?.unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(state.operations.within(actor.org_filter()).orgs(limit, query.text("after")).await?))
+}
+
+/// Read an org
+///
+/// Returns the counts of its agents and jobs.
+#[utoipa::path(get, path = "/api/admin/orgs/{org_id}", operation_id = "get_org", tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, description = "The org's ID in the portal.", min_length = 1, max_length = 255)),
+    responses((status = OK, description = "The org.", body = Org), InvalidInput, AdminErrors,
+        (status = NOT_FOUND, description = "No agent of this org is registered.", body = ProblemBody, content_type = "application/problem+json")))]
+async fn get(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+) -> Result<Json<Org>, Problem> {
+    let org_id = path.name("org_id", OrgId::new)?;
+    Ok(Json(state.operations.within(actor.org_filter()).find_org(&org_id).await?))
+}
+
+/// A deletion of everything of an org or an agent: exactly one of the two.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct DeletionRequest {
+    /// Delete this org with all its agents.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    org_id: Option<OrgId>,
+    /// Delete this agent.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    instance_id: Option<InstanceId>,
+    /// The `confirm` of a report about the same subject. Without it, the request only counts.
+    #[schema(max_length = 64)]
+    confirm: Option<String>,
+}
+
+/// Delete everything of an org or an agent
+///
+/// Removes agents, their jobs, history, identities, logins, auth profiles and holds. Without `confirm`, nothing is deleted:
+/// the report has the count and the value that confirms it. A request deletes for some seconds at most: continue with the
+/// new `confirm` until it is null. Stop the agents at the portal first, or they register again. An attempt in flight may
+/// still be recorded in the history.
+#[utoipa::path(post, path = "/api/admin/deletions", operation_id = "delete_everything", tag = "admin",
+    security(("admin_token" = [])),
+    request_body(content = DeletionRequest, content_type = "application/json"),
+    responses((status = OK, description = "The count, or the progress.", body = DeletionReport), AdminBodyErrors,
+        AdminErrors,
+        (status = NOT_FOUND, description = "Nothing is registered by this ID.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "What would be deleted has changed since the count.", body = ProblemBody, content_type = "application/problem+json")))]
+async fn delete(
+    State(state): State<AdminState>,
+    actor: Actor,
+    body: Result<JsonBody<DeletionRequest>, ApiError>,
+) -> Result<Json<DeletionReport>, Problem> {
+    let DeletionRequest { org_id, instance_id, confirm } = body?.0;
+    let of = subject(org_id, instance_id)?;
+    let operations = state.operations.within(actor.org_filter());
+    let Some(confirm) = confirm else { return Ok(Json(operations.plan_deletion(&of).await?)) };
+    let report = operations.delete_everything(&of, &confirm).await?;
+    let deleted = report.deleted;
+    info!(
+        ?of,
+        agents = deleted.agents,
+        jobs = deleted.jobs,
+        attempts = deleted.attempts,
+        "everything deleted"
+    );
+    Ok(Json(report))
+}

@@ -1,0 +1,42 @@
+//! Agents: list, show, enable and disable.
+
+use nas_cron_protocol::InstanceId;
+
+use super::{OperationResult, Operations};
+use crate::db::logins;
+use crate::directory;
+use crate::domain::registration::{AgentFilter, AgentPage, EnabledAgent, ShownAgent};
+
+impl Operations {
+    /// Lists at most `limit` agents after `after`, ordered by ID.
+    pub async fn agents(
+        &self,
+        filter: &AgentFilter,
+        limit: u32,
+        after: Option<&str>,
+    ) -> OperationResult<AgentPage> {
+        let filter = AgentFilter { within: self.org().cloned(), ..filter.clone() };
+        let page = directory::list(&self.db, &filter, after, limit).await?;
+        Ok(AgentPage { agents: page.items, next: page.next })
+    }
+
+    /// Finds an agent, and its last login at the built-in portal.
+    pub async fn agent(&self, instance_id: &InstanceId) -> OperationResult<ShownAgent> {
+        let agent = directory::find_within(&self.db, instance_id, self.org()).await?;
+        let login = logins::last(&self.db, instance_id).await?;
+        Ok(ShownAgent { agent, login })
+    }
+
+    /// Enables or disables an agent. The fires of a disabled agent are held, and its calls are refused.
+    pub async fn set_enabled(
+        &self,
+        instance_id: &InstanceId,
+        enabled: bool,
+    ) -> OperationResult<EnabledAgent> {
+        let before = directory::find_within(&self.db, instance_id, self.org()).await?;
+        let changed = directory::set_enabled(&self.db, instance_id, enabled).await?;
+        let agent = directory::find_within(&self.db, instance_id, self.org()).await?;
+        let released = if agent.on_hold { 0 } else { (before.parked - agent.parked).max(0) };
+        Ok(EnabledAgent { changed, released, agent })
+    }
+}

@@ -1,0 +1,39 @@
+//! Lists the attempts of a job.
+
+use chrono::DateTime;
+use nas_cron_protocol::admin_api::AttemptPage;
+use nas_cron_protocol::{InstanceId, JobId};
+use uuid::Uuid;
+
+use super::list::MAX_PAGE;
+use super::unknown;
+use crate::db::fires;
+use crate::operations::{OperationResult, Operations, cursor};
+
+impl Operations {
+    /// Lists at most `limit` attempts of a job, which is at most [`MAX_PAGE`], after the cursor `after`; the newest first.
+    pub async fn attempts(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        limit: u32,
+        after: Option<&str>,
+    ) -> OperationResult<AttemptPage> {
+        let of = cursor::fingerprint(&(instance_id, job_id));
+        let before = after.map(|after| cursor::decode::<(i64, Uuid)>(&of, after)).transpose()?;
+        let before = before
+            .and_then(|(micros, attempt_id)| Some((DateTime::from_timestamp_micros(micros)?, attempt_id)));
+        let limit = limit.min(MAX_PAGE);
+        let found = fires::of_job(&self.db, instance_id, job_id, self.org(), before, i64::from(limit) + 1);
+        let mut attempts = found.await?;
+        if attempts.is_empty() && after.is_none() && !self.is_known(instance_id, job_id).await? {
+            return Err(unknown(instance_id, job_id));
+        }
+        let more = attempts.len() > limit as usize;
+        attempts.truncate(limit as usize);
+        let last = attempts.last().filter(|_| more);
+        let next =
+            last.map(|last| cursor::encode(&of, &(last.started_at.timestamp_micros(), last.attempt_id)));
+        Ok(AttemptPage { attempts, next })
+    }
+}

@@ -1,0 +1,69 @@
+//! Jobs whose agents have not armed the next fire: fires them once more, or closes them.
+
+use nas_cron_protocol::admin_api::{DismissedJob, Job, NudgedJob};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
+
+use super::unknown;
+use crate::db::{dormant_jobs, hints};
+use crate::directory::again;
+use crate::operations::{OperationError, OperationResult, Operations};
+
+impl Operations {
+    /// Fires the delivered one-shot `schedule_id` of a job once more; its agent may run the job again. Fails if the job was
+    /// armed again meanwhile.
+    pub async fn nudge_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> OperationResult<NudgedJob> {
+        let job = self.current(instance_id, job_id).await?.ok_or_else(|| unknown(instance_id, job_id))?;
+        if job.schedule_id != schedule_id {
+            let problem = format!("schedule_id: the job's current one-shot is {}", job.schedule_id);
+            return Err(OperationError::Conflict(problem));
+        }
+        if let Some(problem) = refusal(&job) {
+            return Err(OperationError::Conflict(problem));
+        }
+        let nudged = again(|| dormant_jobs::nudge(&self.db, instance_id, job_id, schedule_id)).await?;
+        let Some(nudged) = nudged else {
+            return Err(OperationError::Conflict(format!(
+                "job {job_id} of agent {instance_id} was armed again or cancelled meanwhile; nothing was changed"
+            )));
+        };
+        hints::announce(&self.db).await?;
+        let (next_attempt_at, on_hold) = (nudged.next_attempt_at, nudged.on_hold);
+        Ok(NudgedJob { nudged: true, schedule_id, next_attempt_at, on_hold })
+    }
+
+    /// Closes a dormant job that has finished. After another delivery it is watched again.
+    pub async fn dismiss_job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> OperationResult<DismissedJob> {
+        if !self.is_known(instance_id, job_id).await? {
+            return Err(unknown(instance_id, job_id));
+        }
+        if again(|| dormant_jobs::dismiss(&self.db, instance_id, job_id)).await? {
+            return Ok(DismissedJob { dismissed: true });
+        }
+        Err(OperationError::Conflict(format!(
+            "job {job_id} of agent {instance_id} is not dormant; `nas-cron jobs show {instance_id} {job_id}` shows its state"
+        )))
+    }
+}
+
+/// The reason for which a job cannot be nudged, and the next step; `None` if its one-shot was delivered.
+pub fn refusal(job: &Job) -> Option<String> {
+    let Job { instance_id: agent, job_id, state, .. } = job;
+    match state {
+        OneShotState::Delivered => None,
+        OneShotState::Dead | OneShotState::Stuck => Some(format!(
+            "job {job_id} of agent {agent} is {state}; `nas-cron jobs redrive {agent} {job_id}` fires it again"
+        )),
+        _ => Some(format!(
+            "job {job_id} of agent {agent} is {state}, and fires by itself; `nas-cron jobs show {agent} {job_id}` shows when"
+        )),
+    }
+}

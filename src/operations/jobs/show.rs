@@ -1,0 +1,71 @@
+//! Shows a job, and why it does not fire.
+
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::admin_api::{Job, JobDetails, Why};
+use nas_cron_protocol::{InstanceId, JobId};
+
+use super::unknown;
+use super::why::{why, why_without};
+use crate::db::{cancelled_jobs, circumstances, directory, fires, jobs};
+use crate::domain::job::JobKey;
+use crate::operations::{OperationResult, Operations};
+
+impl Operations {
+    /// Returns a job, the explanation of why it has not fired, and at most `attempts` of its latest attempts.
+    pub async fn job(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        attempts: u32,
+    ) -> OperationResult<JobDetails> {
+        let job = self.current(instance_id, job_id).await?;
+        let limit = i64::from(attempts);
+        let attempts = fires::of_job(&self.db, instance_id, job_id, self.org(), None, limit.max(1)).await?;
+        let cancelled_at = match job {
+            Some(_) => None,
+            None => cancelled_jobs::cancelled_at(&self.db, instance_id, job_id, self.org()).await?,
+        };
+        if job.is_none() && cancelled_at.is_none() && attempts.is_empty() {
+            return Err(unknown(instance_id, job_id));
+        }
+        let why = self.why(instance_id, job_id, job.as_ref(), cancelled_at).await?;
+        let job = self.with_auth(job.into_iter().collect()).await?.pop();
+        let attempts = if limit == 0 { Vec::new() } else { attempts };
+        Ok(JobDetails { job, why, cancelled_at, attempts })
+    }
+
+    /// Returns the job's current one-shot, if it has one and the caller sees it.
+    pub(super) async fn current(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> OperationResult<Option<Job>> {
+        let key = JobKey { instance_id: instance_id.to_string(), job_id: job_id.to_string() };
+        let found = jobs::by_keys(&self.db, &[key]).await?.pop();
+        Ok(found.filter(|job| self.sees(&job.org_id)))
+    }
+
+    /// True if anything is stored about the job, and the caller sees it.
+    pub(in crate::operations) async fn is_known(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+    ) -> OperationResult<bool> {
+        let current = self.current(instance_id, job_id).await?;
+        let cancelled_at = cancelled_jobs::cancelled_at(&self.db, instance_id, job_id, self.org()).await?;
+        let attempts = fires::of_job(&self.db, instance_id, job_id, self.org(), None, 1).await?;
+        Ok(current.is_some() || cancelled_at.is_some() || !attempts.is_empty())
+    }
+
+    async fn why(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        job: Option<&Job>,
+        cancelled_at: Option<DateTime<Utc>>,
+    ) -> OperationResult<Why> {
+        let around = circumstances::of_job(&self.db, instance_id, job_id).await?;
+        let now = directory::now(&self.db).await?;
+        Ok(job.map_or_else(|| why_without(cancelled_at, now), |job| why(job, &around, now)))
+    }
+}

@@ -1,0 +1,293 @@
+//! The reason for which a job does not fire at present.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_base::terminal::{printable, relative, shortened, span};
+use nas_cron_protocol::admin_api::{DormantReason, Job, Why, WhyCode};
+use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
+
+use crate::domain::PortalDenial;
+use crate::domain::circumstances::{Circumstances, Outage};
+use crate::domain::hold::{Hold, HoldScope};
+
+fn because(code: WhyCode, text: impl Into<String>) -> Why {
+    Why { code, text: text.into(), fix: None }
+}
+
+fn fixable(code: WhyCode, text: impl Into<String>, fix: impl Into<String>) -> Why {
+    Why { code, text: text.into(), fix: Some(fix.into()) }
+}
+
+/// Returns why the job does not fire, or when it fires, and the command that changes that.
+pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+    match job.state {
+        OneShotState::Delivered => not_armed_again(job, around, now),
+        OneShotState::Dead => dead(job),
+        OneShotState::Stuck => fixable(
+            WhyCode::Stuck,
+            "stuck: the agent armed the same key again after each of its fires",
+            format!("repair the agent, then `nas-cron jobs redrive {} {}`", job.instance_id, job.job_id),
+        ),
+        OneShotState::Firing => because(WhyCode::Firing, "an attempt is in flight"),
+        OneShotState::Leased | OneShotState::Armed | OneShotState::Waiting => {
+            stopped(job, around, now).unwrap_or_else(|| scheduled(job, around, now))
+        }
+    }
+}
+
+/// A delivered job: its agent has not armed the next fire, in time or not.
+fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+    let Job { instance_id: agent, job_id, .. } = job;
+    let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
+    match job.dormant_reason {
+        None if job.expected_at.is_some() => {
+            let tense = if job.expected_at <= Some(now) { "was" } else { "is" };
+            let text = format!(
+                "its fire was delivered; its agent has not armed the next one, which {tense} expected {expected}"
+            );
+            because(WhyCode::Delivered, text)
+        }
+        None => because(WhyCode::Delivered, "its fire was delivered; the agent has not armed the next one"),
+        Some(DormantReason::Silent) => fixable(
+            WhyCode::Dormant,
+            format!(
+                "dormant: its fire was delivered, but its agent has not armed the next one, which was expected {expected}"
+            ),
+            format!(
+                "repair the agent, then `nas-cron jobs nudge {agent} {job_id}` fires it once more; \
+                 `nas-cron jobs dismiss {agent} {job_id}` if it has finished"
+            ),
+        ),
+        Some(DormantReason::GatewayStopped) => because(
+            WhyCode::Dormant,
+            format!(
+                "dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected {expected}; \
+                 the agent arms its jobs again when the gateway starts"
+            ),
+        ),
+        Some(DormantReason::Withheld) => {
+            let cause = stopped(job, around, now)
+                .unwrap_or_else(|| because(WhyCode::Dormant, "its agent was stopped until just now"));
+            let text = format!("dormant, the next fire was expected {expected}: {}", cause.text);
+            Why { code: WhyCode::Dormant, text, fix: cause.fix }
+        }
+    }
+}
+
+/// Returns why a job without a current one-shot does not fire.
+pub(super) fn why_without(cancelled_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Why {
+    match cancelled_at {
+        Some(at) => because(WhyCode::Cancelled, format!("it was cancelled {}", relative(now, at))),
+        None => {
+            because(WhyCode::Unknown, "it ended, or was cancelled, longer ago than the history retention")
+        }
+    }
+}
+
+/// The condition that stops the instance's fires, or those of this job. The one that a person must end comes first.
+fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Why> {
+    if let Some(hold) = around.holds.first() {
+        return Some(on_hold(hold, now));
+    }
+    if around.disabled {
+        let fix = format!("`nas-cron agents enable {}` ends that", job.instance_id);
+        return Some(fixable(WhyCode::AgentDisabled, "its agent is disabled", fix));
+    }
+    let denied = |text: &str| Some(because(WhyCode::DeniedByPortal, text));
+    match around.denied_by_portal {
+        Some(PortalDenial::Unknown) => return denied("the portal does not know its agent any more"),
+        Some(PortalDenial::Disabled) => return denied("the portal has disabled its agent"),
+        None => {}
+    }
+    around.outage.as_ref().map(|outage| unreachable(job, outage, now))
+}
+
+fn unreachable(job: &Job, outage: &Outage, now: DateTime<Utc>) -> Why {
+    let since = span(now - outage.since);
+    let probe = match outage.probe_at {
+        Some(at) if at > now => relative(now, at),
+        _ => "now".to_owned(),
+    };
+    let follows = if outage.probe_job_id == job.job_id {
+        format!("this job is the probe, and is tried again {probe}")
+    } else {
+        let name = printable(&outage.probe_job_id);
+        format!("job {name}, the probe, is tried again {probe}, and this one follows")
+    };
+    because(WhyCode::Unreachable, format!("its callback has been unreachable for {since}; {follows}"))
+}
+
+fn on_hold(hold: &Hold, now: DateTime<Utc>) -> Why {
+    let id = &hold.scope_id;
+    let job_id = hold.job_id.as_deref().unwrap_or_default();
+    let (scope, argument) = match hold.scope {
+        HoldScope::All => ("the service".to_owned(), "--all".to_owned()),
+        HoldScope::Org => (format!("org {id}"), format!("--org {id}")),
+        HoldScope::Instance => (format!("agent {id}"), format!("--instance {id}")),
+        HoldScope::Job => ("the job".to_owned(), format!("--instance {id} --job {job_id}")),
+    };
+    let reason = hold.reason.as_deref().map(|reason| format!(" ({})", shortened(&printable(reason), 80)));
+    let since = span(now - hold.created_at);
+    fixable(
+        WhyCode::OnHold,
+        format!("{scope} has been on hold for {since}{}", reason.unwrap_or_default()),
+        format!("`nas-cron release {argument}` ends that"),
+    )
+}
+
+/// The time of its next attempt, and the reason for that time.
+fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+    if job.parked == Some(ParkReason::Hold) || job.parked == Some(ParkReason::Unreachable) {
+        let text = "the reason for which it was parked is over; it is due within seconds";
+        return because(WhyCode::Releasing, text);
+    }
+    let Some(at) = job.next_attempt_at else { return because(WhyCode::Idle, "nothing is scheduled") };
+    if let Some(until) = around.busy_until.filter(|until| *until > now && *until > at) {
+        let text =
+            format!("its agent asked to wait (Retry-After) and is called again {}", relative(now, until));
+        return because(WhyCode::AgentBusy, text);
+    }
+    let when = if at > now { format!("fires {}", relative(now, at)) } else { "is due".to_owned() };
+    if job.state == OneShotState::Waiting && job.attempts > 0 {
+        let text = format!("attempt {} ended with: {}; the next one {when}", job.attempts, last_error(job));
+        return because(WhyCode::Retrying, text);
+    }
+    if let Some(backend) = job.awaits {
+        return because(WhyCode::AwaitsBackend, format!("{when}, woken by {backend}"));
+    }
+    if at <= now {
+        let late = span(now - at);
+        let fix = "`nas-cron doctor` shows if replicas are running";
+        return fixable(WhyCode::Overdue, format!("has been due for {late}"), fix);
+    }
+    let guard = TimeDelta::from_std(around.skew_guard).unwrap_or_default();
+    if guard > TimeDelta::zero() && job.attempts == 0 {
+        let text = format!("{when}, {} after its instant, because its agent's clock is slow", span(guard));
+        return because(WhyCode::SkewGuard, text);
+    }
+    because(WhyCode::Scheduled, when)
+}
+
+fn dead(job: &Job) -> Why {
+    let (code, cause) = match (job.dead_reason, job.attempts) {
+        (Some(DeadReason::Expired), 0) => {
+            (WhyCode::Expired, "its not_after passed before its first attempt".to_owned())
+        }
+        (Some(DeadReason::Expired), attempts) => {
+            let error = last_error(job);
+            let text =
+                format!("no attempt may start after its not_after; attempt {attempts} ended with: {error}");
+            (WhyCode::Expired, text)
+        }
+        _ => (WhyCode::BudgetSpent, last_error(job)),
+    };
+    let fix = format!("`nas-cron jobs redrive {} {}` fires it again", job.instance_id, job.job_id);
+    fixable(code, format!("dead letter: {cause}"), fix)
+}
+
+fn last_error(job: &Job) -> String {
+    job.last_error.as_deref().map_or("no response".to_owned(), |error| shortened(&printable(error), 120))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nas_cron_protocol::BackendName;
+
+    use super::super::fixtures::{dead, dormant, job, now};
+    use super::*;
+    use crate::domain::circumstances::Outage;
+
+    fn minutes(ago: i64) -> DateTime<Utc> {
+        now() - TimeDelta::minutes(ago)
+    }
+
+    fn hold(scope: HoldScope, scope_id: &str) -> Hold {
+        Hold { scope, scope_id: scope_id.to_owned(), job_id: None, reason: None, created_at: minutes(5) }
+    }
+
+    #[test]
+    fn every_reason_is_one_line() {
+        let none = Circumstances::default;
+        let outage = |probe: &str| Circumstances {
+            outage: Some(Outage {
+                since: minutes(10),
+                probe_job_id: probe.to_owned(),
+                probe_at: Some(minutes(-1)),
+            }),
+            ..none()
+        };
+        let stuck = Job { state: OneShotState::Stuck, ..dead() };
+        let expired = Job { dead_reason: Some(DeadReason::Expired), ..dead() };
+        let never_tried = Job { attempts: 0, last_error: None, ..expired.clone() };
+        let retries = Job { state: OneShotState::Waiting, next_attempt_at: Some(minutes(-1)), ..dead() };
+        let firing = Job { state: OneShotState::Firing, ..job() };
+        let delivered = Job { state: OneShotState::Delivered, next_attempt_at: None, ..job() };
+        let awaits = Job { awaits: Some(BackendName::Nats), ..job() };
+        let overdue = Job { next_attempt_at: Some(minutes(2)), ..job() };
+        let withheld = Job { dormant_reason: Some(DormantReason::Withheld), ..dormant() };
+        let parked = Job { parked: Some(ParkReason::Hold), ..overdue.clone() };
+        let holds = vec![
+            Hold { reason: Some("network\u{1b} maintenance".to_owned()), ..hold(HoldScope::All, "") },
+            hold(HoldScope::Instance, "agent-1"),
+        ];
+        let of_job = Hold { job_id: Some("3f".to_owned()), ..hold(HoldScope::Job, "agent-1") };
+        let lines = [
+            why(&job(), &none(), now()),
+            why(&overdue, &none(), now()),
+            why(&awaits, &none(), now()),
+            why(&firing, &none(), now()),
+            why(&delivered, &none(), now()),
+            why(&retries, &none(), now()),
+            why(&dead(), &none(), now()),
+            why(&expired, &none(), now()),
+            why(&never_tried, &none(), now()),
+            why(&stuck, &none(), now()),
+            why(&job(), &Circumstances { holds, disabled: true, ..none() }, now()),
+            why(&job(), &Circumstances { holds: vec![hold(HoldScope::Org, "acme")], ..outage("x") }, now()),
+            why(&job(), &Circumstances { holds: vec![of_job], ..none() }, now()),
+            why(&job(), &Circumstances { disabled: true, ..outage("x") }, now()),
+            why(&job(), &Circumstances { denied_by_portal: Some(PortalDenial::Unknown), ..none() }, now()),
+            why(&job(), &Circumstances { denied_by_portal: Some(PortalDenial::Disabled), ..none() }, now()),
+            why(&job(), &outage("other"), now()),
+            why(&retries, &outage("b"), now()),
+            why(&parked, &none(), now()),
+            why(&overdue, &Circumstances { busy_until: Some(minutes(-1)), ..none() }, now()),
+            why(&job(), &Circumstances { skew_guard: Duration::from_secs(2), ..none() }, now()),
+            why(&dormant(), &none(), now()),
+            why(&Job { dormant_since: None, dormant_reason: None, ..dormant() }, &none(), now()),
+            why(&Job { dormant_reason: Some(DormantReason::GatewayStopped), ..dormant() }, &none(), now()),
+            why(&withheld, &Circumstances { disabled: true, ..none() }, now()),
+            why(&withheld, &none(), now()),
+        ];
+        let lines: Vec<_> = lines.iter().map(|why| format!("{}: {why}", why.code)).collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        scheduled: fires in 3 min
+        overdue: has been due for 2 min; `nas-cron doctor` shows if replicas are running
+        awaits_backend: fires in 3 min, woken by nats
+        firing: an attempt is in flight
+        delivered: its fire was delivered; the agent has not armed the next one
+        retrying: attempt 81 ended with: the agent answered 503: <html> [2J; the next one fires in 1 min
+        budget_spent: dead letter: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        expired: dead letter: no attempt may start after its not_after; attempt 81 ended with: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        expired: dead letter: its not_after passed before its first attempt; `nas-cron jobs redrive agent-1 b` fires it again
+        stuck: stuck: the agent armed the same key again after each of its fires; repair the agent, then `nas-cron jobs redrive agent-1 b`
+        on_hold: the service has been on hold for 5 min (network  maintenance); `nas-cron release --all` ends that
+        on_hold: org acme has been on hold for 5 min; `nas-cron release --org acme` ends that
+        on_hold: the job has been on hold for 5 min; `nas-cron release --instance agent-1 --job 3f` ends that
+        agent_disabled: its agent is disabled; `nas-cron agents enable agent-1` ends that
+        denied_by_portal: the portal does not know its agent any more
+        denied_by_portal: the portal has disabled its agent
+        unreachable: its callback has been unreachable for 10 min; job other, the probe, is tried again in 1 min, and this one follows
+        unreachable: its callback has been unreachable for 10 min; this job is the probe, and is tried again in 1 min
+        releasing: the reason for which it was parked is over; it is due within seconds
+        agent_busy: its agent asked to wait (Retry-After) and is called again in 1 min
+        skew_guard: fires in 3 min, 2 s after its instant, because its agent's clock is slow
+        dormant: dormant: its fire was delivered, but its agent has not armed the next one, which was expected 6 h ago; repair the agent, then `nas-cron jobs nudge agent-1 3f2a9c01d4e5` fires it once more; `nas-cron jobs dismiss agent-1 3f2a9c01d4e5` if it has finished
+        delivered: its fire was delivered; its agent has not armed the next one, which was expected 6 h ago
+        dormant: dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected 6 h ago; the agent arms its jobs again when the gateway starts
+        dormant: dormant, the next fire was expected 6 h ago: its agent is disabled; `nas-cron agents enable agent-1` ends that
+        dormant: dormant, the next fire was expected 6 h ago: its agent was stopped until just now
+        ");
+    }
+}

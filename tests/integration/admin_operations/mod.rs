@@ -1,0 +1,8 @@
+//! The operations of operators: over the admin API of the real binary, and with commands on the database and on a server.
+
+mod fixture;
+mod holds;
+mod jobs;
+mod orgs;
+mod redrive;
+mod server;

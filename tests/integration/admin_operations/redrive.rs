@@ -1,0 +1,104 @@
+//! Redrives dead letters.
+
+use serde_json::json;
+
+use super::fixture::Admin;
+
+#[tokio::test]
+async fn repeated_redrive_of_a_job_has_one_effect() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "job", "dead", &[]).await;
+    let path = "/api/admin/jobs/inst-1/job/redrive";
+    let report = admin.ok("POST", path, None).await;
+    assert_eq!((&report["redriven"], &report["next"]), (&json!(1), &json!(null)));
+    let problem = admin.refused(409, "POST", path, None).await;
+    assert_eq!(problem, "job job of agent inst-1 is armed, neither dead nor stuck");
+    admin.refused(404, "POST", "/api/admin/jobs/inst-1/none/redrive", None).await;
+}
+
+#[tokio::test]
+async fn matching_dead_letters_are_counted_and_redriven_batch_by_batch() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "d", "dead", &[("last_error", "'busy'"), ("fire_at", "'2100-01-01'")]).await;
+    admin
+        .world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    dead_since, last_error)
+             SELECT instance_id, 'd' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, state,
+                    dead_since, last_error
+             FROM one_shots, generate_series(1, 2499) AS n",
+        )
+        .await;
+    admin.store("inst-1", "kept", "dead", &[("last_error", "'gone'")]).await;
+    admin.store("inst-1", "stuck", "stuck", &[("last_error", "'busy'")]).await;
+    let path = "/api/admin/jobs/redrive?error=BUSY&per_second=1000";
+    let dry = admin.ok("GET", "/api/admin/jobs/redrivable?error=BUSY", None).await;
+    assert_eq!(
+        (&dry["redrivable"], &dry["more"], &dry["redriven"]),
+        (&json!(2500), &json!(false), &json!(0))
+    );
+    let first = admin.ok("POST", path, None).await;
+    assert_eq!(first["redriven"], 2000);
+    let next = first["next"].as_str().expect("more follow");
+    // What fails again meanwhile is left alone.
+    admin
+        .world
+        .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL WHERE job_id = 'd'")
+        .await;
+    let second = admin.ok("POST", &format!("{path}&after={next}"), None).await;
+    assert_eq!((&second["redriven"], &second["next"]), (&json!(500), &json!(null)));
+    let again = admin.ok("POST", &format!("{path}&after={next}"), None).await;
+    assert_eq!(again["redriven"], 0, "a repeated request has no second effect");
+    assert_eq!(admin.listed("state=dead,stuck").await, ["inst-1/d", "inst-1/kept", "inst-1/stuck"]);
+}
+
+#[tokio::test]
+async fn selected_jobs_are_redriven_and_others_are_left_alone() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "dead", "dead", &[]).await;
+    admin.store("inst-1", "armed", "armed", &[]).await;
+    admin.store("other", "stuck", "stuck", &[]).await;
+    let job = |instance: &str, job: &str| json!({"instance_id": instance, "job_id": job});
+    let jobs =
+        json!([job("inst-1", "dead"), job("inst-1", "armed"), job("other", "stuck"), job("no", "one")]);
+    let path = "/api/admin/jobs/redrive-selected";
+    // A token of one org changes nothing of another one.
+    let token = admin.token_of("org-1", "operator").await;
+    let (status, report) = admin.call_as(&token, "POST", path, Some(&json!({"jobs": jobs}))).await;
+    assert_eq!((status, &report["redriven"]), (200, &json!(1)), "{report}");
+    assert_eq!(admin.listed("state=dead,stuck").await, ["other/stuck"]);
+    let report = admin.ok("POST", path, Some(&json!({"jobs": jobs}))).await;
+    assert_eq!(report["redriven"], 1);
+}
+
+#[tokio::test]
+async fn invalid_redrive_is_rejected_and_changes_nothing() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "dead", "dead", &[]).await;
+    for (query, problem) in [
+        ("", "all: must be true to redrive without any condition"),
+        ("all=false", "all: must be true to redrive without any condition"),
+        ("state=armed", "state: only dead and stuck one-shots can be redriven"),
+        ("state=dead,dormant", "state: only dead and stuck one-shots can be redriven"),
+        ("all=true&per_second=0", "per_second: must be a number from 1 to 1000"),
+        ("all=true&after=x", "after: not a cursor"),
+        ("all=true&limit=1", "limit: unknown parameter"),
+    ] {
+        let found = admin.refused(400, "POST", &format!("/api/admin/jobs/redrive?{query}"), None).await;
+        assert!(found.starts_with(problem), "{query}: {found}");
+    }
+    for (body, problem) in [
+        (json!({}), "jobs: is missing"),
+        (json!({"jobs": []}), "jobs: must name 1 to 1000 jobs"),
+        (json!({"jobs": [{"instance_id": "a"}]}), "jobs[0].job_id: is missing"),
+        (
+            json!({"jobs": [{"instance_id": "a", "job_id": "b"}], "per_second": 0}),
+            "per_second: must be from 1 to 1000",
+        ),
+    ] {
+        let found = admin.refused(400, "POST", "/api/admin/jobs/redrive-selected", Some(&body)).await;
+        assert_eq!(found, problem);
+    }
+    assert_eq!(admin.listed("state=dead").await, ["inst-1/dead"]);
+}
