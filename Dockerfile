@@ -9,6 +9,8 @@ COPY crates crates
 # Dependencies first: a change of the service does not rebuild them.
 RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs benches/micro.rs \
     && cargo build --locked --release --no-default-features --package nas-cron && rm -rf src
+# The commit, which nas_cron_build_info shows: --build-arg BUILD_COMMIT=$(git rev-parse HEAD)
+ARG BUILD_COMMIT=unknown
 COPY . .
 RUN touch src/main.rs src/lib.rs && SQLX_OFFLINE=true cargo build --locked --release --no-default-features --package nas-cron
 

@@ -2,8 +2,10 @@
 
 mod callers;
 mod configured;
+mod gauges;
 mod readiness;
 mod serving;
+mod systemd;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use tracing::{info, warn};
 
 use self::configured::{arm_rules, firing, grouping, scheduler_rules};
 pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
+use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
 use crate::admin_tokens::StoredTokens;
@@ -62,6 +65,7 @@ pub struct App {
     /// The connection pools for requests and for fires, in this order.
     pools: [Db; 2],
     hearts: Heartbeats,
+    probe: Arc<Readiness>,
     keys: Arc<KeyRing>,
     scheduler: Arc<Scheduler>,
     backends: Arc<Backends>,
@@ -130,6 +134,15 @@ impl App {
         backends.start(&hearts);
         let kek = config.keys.key_encryption_key.as_ref();
         let webhooks = webhooks(db.clone(), &config.fire, kek, Arc::clone(&clock))?;
+        let probe = Arc::new(Readiness {
+            db: db.clone(),
+            keys: Arc::clone(&keys),
+            scheduler: Arc::clone(&scheduler),
+            hearts: hearts.clone(),
+            db_clock,
+            shutdown: shutdown.clone(),
+            schema: Arc::new(Mutex::new(Schema::current())),
+        });
         let parts = Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
@@ -143,15 +156,7 @@ impl App {
             own_portal,
             keys: Arc::clone(&keys),
             admin: admin(config, &db, webhooks.clone()),
-            probe: Arc::new(Readiness {
-                db: db.clone(),
-                keys: Arc::clone(&keys),
-                scheduler: Arc::clone(&scheduler),
-                hearts: hearts.clone(),
-                db_clock,
-                shutdown: shutdown.clone(),
-                schema: Arc::new(Mutex::new(Schema::current())),
-            }),
+            probe: Arc::<Readiness>::clone(&probe),
             requests_at_once: descriptors.requests_at_once(),
         };
         let (routes, admin) = match admin_listener {
@@ -161,9 +166,17 @@ impl App {
                 (routes, Some((listener, admin)))
             }
         };
+        set_limits(config, &descriptors);
+        let gauges = Gauges {
+            requests: db.clone(),
+            fires: fires.clone(),
+            keys: Arc::clone(&keys),
+            readiness: Arc::clone(&probe),
+        };
         Ok(Self {
             pools: [db, fires],
             hearts,
+            probe,
             keys,
             scheduler,
             backends,
@@ -172,7 +185,7 @@ impl App {
             serving: Serving {
                 public: (public, routes.merge(beside)),
                 admin,
-                operators: (operators, metrics::router(metrics_handle)),
+                operators: (operators, metrics::router(metrics_handle, move || gauges.refresh())),
                 descriptors,
                 idle_timeout: config.http.idle_timeout,
             },
@@ -192,6 +205,7 @@ impl App {
         let Self {
             pools,
             hearts,
+            probe,
             keys,
             scheduler,
             backends,
@@ -237,6 +251,7 @@ impl App {
         let admin_listen = serving.admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         let admin_listen = admin_listen.as_ref().map(tracing::field::display);
         info!(%listen, %metrics_listen, admin_listen, "service started");
+        let reports = AbortOnDropHandle::new(tokio::spawn(systemd::report(probe, shutdown.clone())));
         serving.run(&shutdown).await;
         let stopping = Instant::now();
         let _ = drained.await;
@@ -253,7 +268,7 @@ impl App {
         if !ended {
             warn!("shutdown timed out with attempts in flight; they are recovered when their leases expire");
         }
-        drop((callers, ring));
+        drop((callers, ring, reports));
         pools.iter().for_each(Db::close);
         info!("database connections closed");
         Ok(())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::db::Db;
-use crate::db::migrate::{SchemaState, schema_state};
+use crate::db::migrate::{SchemaState, known_version, schema_state};
 use crate::db_clock::DbClock;
 use crate::heartbeat::Heartbeats;
 use crate::http::health::{Finding, Probe};
@@ -18,6 +18,7 @@ use crate::shutdown::Shutdown;
 const SCHEMA_AGE: Duration = Duration::from_secs(2);
 
 /// The parts of the running service that its probes check.
+#[derive(Debug)]
 pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
@@ -32,6 +33,8 @@ pub(super) struct Readiness {
 #[derive(Debug)]
 pub(super) struct Schema {
     found: Finding,
+    /// The version, 0 if the schema does not fit this release.
+    version: i64,
     checked_at: Instant,
     is_being_checked: bool,
 }
@@ -39,7 +42,15 @@ pub(super) struct Schema {
 impl Schema {
     /// The result of the check at the start: no problem.
     pub(super) fn current() -> Self {
-        Self { found: Ok(()), checked_at: Instant::now(), is_being_checked: false }
+        let version = known_version();
+        Self { found: Ok(()), version, checked_at: Instant::now(), is_being_checked: false }
+    }
+}
+
+impl Readiness {
+    /// Returns the schema's version by the last check, 0 if it does not fit this release.
+    pub(super) fn schema_version(&self) -> i64 {
+        self.schema.lock().version
     }
 }
 
@@ -60,6 +71,9 @@ impl Probe for Readiness {
                 let mut schema = shared.lock();
                 schema.is_being_checked = false;
                 schema.checked_at = Instant::now();
+                if let Ok(state) = &state {
+                    schema.version = state.version().unwrap_or(0);
+                }
                 match state {
                     // Ahead: a later release has migrated and will replace this one. Until then, failed requests are better
                     // than no replica.

@@ -54,6 +54,16 @@ impl SchemaState {
         matches!(self, Self::Current | Self::Ahead { usable: true, .. })
     }
 
+    /// Returns the version of the database's schema, or `None` if a migration was applied with other contents.
+    pub fn version(&self) -> Option<i64> {
+        match self {
+            Self::Current => Some(known_version()),
+            Self::Behind(missing) => Some(missing.first().map_or(0, |step| step.version - 1)),
+            Self::Ahead { found, .. } => Some(*found),
+            Self::Diverged { .. } => None,
+        }
+    }
+
     /// Returns the versions in the database and in this binary if a later release has migrated the schema.
     pub fn newer(&self) -> Option<(i64, i64)> {
         match self {

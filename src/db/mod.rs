@@ -50,6 +50,7 @@ use secrecy::ExposeSecret;
 
 use self::connector::Connector;
 pub use self::connector::TooOld;
+pub use self::pool::PoolUse;
 use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
@@ -223,6 +224,11 @@ impl Db {
     /// Returns the time since the database last answered any statement of this process.
     pub fn silent_for(&self) -> Duration {
         self.health.silent_for()
+    }
+
+    /// Returns the number of connections of this pool by use.
+    pub fn pool_use(&self) -> PoolUse {
+        self.pool.in_use()
     }
 
     /// Closes connections that were idle for a while. The next one is opened when it is needed.

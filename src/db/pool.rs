@@ -107,6 +107,19 @@ impl managed::Manager for Manager {
     }
 }
 
+/// The sessions of a pool at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Open sessions that no statement uses.
+    pub idle: usize,
+    /// Sessions that a statement uses.
+    pub in_use: usize,
+    /// Statements that wait for a free session.
+    pub waiting: usize,
+    /// Maximum number of sessions.
+    pub max: usize,
+}
+
 /// A pool with a maximum number of sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
@@ -166,6 +179,17 @@ impl Pool {
                 std::io::ErrorKind::TimedOut,
                 format!("all {} connections of this replica were busy", self.sessions.status().max_size),
             ))),
+        }
+    }
+
+    /// Returns the number of sessions by use.
+    pub(super) fn in_use(&self) -> PoolUse {
+        let status = self.sessions.status();
+        PoolUse {
+            idle: status.available,
+            in_use: status.size.saturating_sub(status.available),
+            waiting: status.waiting,
+            max: status.max_size,
         }
     }
 

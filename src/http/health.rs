@@ -80,8 +80,13 @@ pub struct Health {
 }
 
 impl Health {
+    /// Returns true if every check passes.
+    pub fn is_ok(&self) -> bool {
+        self.status == "ok"
+    }
+
     fn status_code(&self) -> StatusCode {
-        if self.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+        if self.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }
 }
 
@@ -111,6 +116,11 @@ pub fn judge(findings: &Findings) -> Health {
 
 /// Failure of the check `loops`. Only a restart of the process fixes it.
 const STOPPED: &str = "a background loop has stopped";
+
+/// Returns the readiness that `/readyz` reports.
+pub fn readiness(probe: &dyn Probe) -> Health {
+    judge(&findings(probe))
+}
 
 fn loops(probe: &dyn Probe) -> Finding {
     if probe.stopped_loops().is_empty() { Ok(()) } else { Err(STOPPED) }
@@ -151,7 +161,7 @@ pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<H
     (status = 503, description = "A check fails, or the service is shutting down.", body = Health),
 ))]
 pub async fn readyz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
-    let health = judge(&findings(probe.as_ref()));
+    let health = readiness(probe.as_ref());
     (health.status_code(), Json(health))
 }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::clock::Clock;
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -17,12 +17,12 @@ use super::access_token::{self, AccessSubject};
 use super::encryption::KeyEncryptionKey;
 use super::fire_token::{self, FireSubject, TokenTtl, Validity};
 use super::jwks::Jwks;
-use super::rotation::{RotationPolicy, VIEW_STALENESS};
+use super::rotation::{self, RotationPolicy, VIEW_STALENESS};
 use super::signer::{Signer, SignerError};
 use super::sweep::{self, Done};
 use super::{KeyError, custody};
 use crate::db::Db;
-use crate::domain::{KeyState, SigningAlg, StoredKey};
+use crate::domain::{KeyRecord, KeyState, SigningAlg, StoredKey};
 use crate::heartbeat::rest;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
@@ -72,6 +72,7 @@ struct View {
     unusable: HashSet<String>,
     active: Option<Arc<Signer>>,
     jwks: Option<Jwks>,
+    records: Vec<KeyRecord>,
 }
 
 /// Mints tokens and provides the JWKS. Share it in an `Arc`; readers never wait for the database.
@@ -142,7 +143,8 @@ impl KeyRing {
             .find(|key| key.record.state == KeyState::Active)
             .and_then(|key| signers.get(&key.record.kid).cloned());
         let jwks = Jwks::of(keys.iter().map(|key| &key.record));
-        let fresh = Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks });
+        let records = sweep::records(&keys);
+        let fresh = Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks, records });
         // Two reads may overlap (the loop's and a sweep's): the one that started later wins.
         self.view.send_if_modified(|view| {
             let newer = view.as_ref().is_none_or(|old| old.loaded_at <= fresh.loaded_at);
@@ -217,6 +219,20 @@ impl KeyRing {
     /// Returns true if the last view, of any age, has a usable active key.
     pub fn has_active_key(&self) -> bool {
         self.view.borrow().as_ref().is_some_and(|view| view.active.is_some())
+    }
+
+    /// Returns the number of keys in this state, in the last view of any age.
+    pub fn count(&self, state: KeyState) -> usize {
+        let view = self.view.borrow();
+        view.iter().flat_map(|view| &view.records).filter(|key| key.state == state).count()
+    }
+
+    /// Returns the time until the next step of the rotation, negative if the step is overdue. `None` if no step is planned
+    /// (keys rotate by hand), or before the first view.
+    pub fn next_step_in(&self) -> Option<TimeDelta> {
+        let view = self.view.borrow().clone()?;
+        let steps = rotation::plan(&view.records, &self.options.policy);
+        Some(steps.into_iter().map(|one| one.at).min()? - self.clock.now())
     }
 
     /// Waits until [`Self::ready`]. Another task must refresh the view.

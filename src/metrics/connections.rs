@@ -3,6 +3,7 @@
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 const OPEN: &str = "nas_cron_open_connections";
+const OPEN_MAX: &str = "nas_cron_open_connections_max";
 const CLOSED: &str = "nas_cron_connections_closed_total";
 
 /// Listener that accepted a connection.
@@ -64,6 +65,10 @@ impl Closed {
 
 pub(super) fn describe() {
     describe_gauge!(OPEN, "Open inbound connections, by listener");
+    describe_gauge!(
+        OPEN_MAX,
+        "Maximum number of open inbound connections, by listener; near it, waiting connections are closed"
+    );
     describe_counter!(
         CLOSED,
         "Inbound connections that were closed, by listener and reason: ended (by the caller), unfinished (request), idle, \
@@ -75,6 +80,12 @@ pub(super) fn describe() {
             counter!(CLOSED, "listener" => listener.as_str(), "reason" => reason.as_str()).increment(0);
         }
     }
+}
+
+/// Sets the maximum number of open connections of a listener.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub fn set_connections_max(listener: Listener, max: usize) {
+    gauge!(OPEN_MAX, "listener" => listener.as_str()).set(max as f64);
 }
 
 /// Records an accepted connection.

@@ -11,7 +11,10 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{backends, connections, fires, one_shots, panics, requests, webhooks};
+use super::{
+    backends, build, connections, database, fires, health, keys, one_shots, panics, process, requests,
+    webhooks,
+};
 
 /// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
 const AGGREGATION_PERIOD: Duration = Duration::from_secs(5);
@@ -22,7 +25,11 @@ pub fn install() -> PrometheusHandle {
     let install = || {
         let recorder = recorder();
         let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, describe);
+        process::started();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            build::set();
+        });
         // Only a host program can have installed another recorder; this one then stays empty.
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is installed, so /metrics stays empty");
@@ -53,11 +60,25 @@ pub(super) fn describe() {
     panics::describe();
     connections::describe();
     webhooks::describe();
+    build::describe();
+    database::describe();
+    keys::describe();
+    health::describe();
 }
 
-/// Returns the router of `GET /metrics`, for its own listener. Requires a Tokio runtime: aggregation runs until the router
-/// is dropped.
-pub fn router(handle: PrometheusHandle) -> Router {
+/// The state of `GET /metrics`.
+#[derive(Clone)]
+struct Export {
+    handle: PrometheusHandle,
+    /// Sets the gauges that are read at a scrape.
+    refresh: Arc<dyn Fn() + Send + Sync>,
+    /// Ends with the router.
+    _aggregation: Arc<AbortOnDropHandle<()>>,
+}
+
+/// Returns the router of `GET /metrics`, for its own listener. `refresh` sets the gauges that are read at a
+/// scrape. Requires a Tokio runtime: aggregation runs until the router is dropped.
+pub fn router(handle: PrometheusHandle, refresh: impl Fn() + Send + Sync + 'static) -> Router {
     let aggregation = tokio::spawn({
         let handle = handle.clone();
         async move {
@@ -68,12 +89,16 @@ pub fn router(handle: PrometheusHandle) -> Router {
             }
         }
     });
-    let state = Arc::new((handle, AbortOnDropHandle::new(aggregation)));
+    let aggregation = Arc::new(AbortOnDropHandle::new(aggregation));
+    let state = Export { handle, refresh: Arc::new(refresh), _aggregation: aggregation };
     Router::new().route("/metrics", get(render)).with_state(state)
 }
 
-async fn render(State(state): State<Arc<(PrometheusHandle, AbortOnDropHandle<()>)>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.0.render())
+async fn render(State(export): State<Export>) -> impl IntoResponse {
+    (export.refresh)();
+    health::set_runtime();
+    let page = export.handle.render() + &process::page();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
 }
 
 #[cfg(test)]
@@ -90,18 +115,25 @@ mod tests {
         let (one, other) = (install(), install());
         panicked(PanicPlace::Background);
         assert!(one.render().contains("nas_cron_panics_total{place=\"background\"}"));
-        let response =
-            router(other).oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+        let response = router(other, || {})
+            .oneshot(Request::get("/metrics").body(Body::empty()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        assert!(String::from_utf8(body.to_vec()).unwrap().contains("# HELP nas_cron_panics_total"));
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        for part in
+            ["# HELP nas_cron_panics_total", "\nnas_cron_build_info{version=\"", "\nprocess_open_fds "]
+        {
+            assert!(body.contains(part), "{part} in {body}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn aggregation_ends_with_its_router() {
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        let router = router(recorder().handle());
+        let router = router(recorder().handle(), || {});
         tokio::time::advance(AGGREGATION_PERIOD * 3).await;
         assert_eq!(alive(), 1);
         drop(router);

@@ -15,6 +15,7 @@ const LEASES_LOST: &str = "nas_cron_leases_lost_total";
 const RECOVERED: &str = "nas_cron_one_shots_recovered_total";
 const DEAD_REPLICAS: &str = "nas_cron_dead_replicas_total";
 const IN_FLIGHT: &str = "nas_cron_attempts_in_flight";
+const IN_FLIGHT_MAX: &str = "nas_cron_attempts_in_flight_max";
 const DATABASE_CLOCK_OFFSET: &str = "nas_cron_database_clock_offset_seconds";
 /// Seconds, from well below normal lateness to a long outage.
 const LATENESS_BUCKETS: &[f64] = &[
@@ -56,6 +57,7 @@ pub(super) fn describe() {
     describe_counter!(RECOVERED, "One-shots recovered from expired leases");
     describe_counter!(DEAD_REPLICAS, "Replicas that this one declared dead, to recover their attempts");
     describe_gauge!(IN_FLIGHT, "Delivery attempts in flight in this replica");
+    describe_gauge!(IN_FLIGHT_MAX, "Maximum number of delivery attempts in flight in this replica");
     describe_gauge!(DATABASE_CLOCK_OFFSET, Unit::Seconds, "Database clock minus this replica's clock");
     counter!(LEASES_LOST).increment(0);
     counter!(RECOVERED).increment(0);
@@ -103,6 +105,12 @@ pub fn recovered(count: u64) {
 /// Records a replica that this one declared dead.
 pub fn replica_died() {
     counter!(DEAD_REPLICAS).increment(1);
+}
+
+/// Sets the maximum number of attempts in flight in this replica.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub fn set_in_flight_max(max: usize) {
+    gauge!(IN_FLIGHT_MAX).set(max as f64);
 }
 
 /// Sets the database clock minus this replica's clock, in seconds.

@@ -1,27 +1,38 @@
 //! Prometheus metrics. Each name exists once, behind a function that records it.
 //!
-//! Base units, prefix `nas_cron_`, no ids or URLs as labels: the number of series does not grow with use.
+//! Base units, prefix `nas_cron_` (`process_` for what every process has), no ids or URLs as labels: the number of series
+//! does not grow with use.
 //!
 //! Each file contains the names of one topic, their descriptions and the recording functions. [`install`] and [`router`]
 //! export them.
 
 mod backends;
+mod build;
 mod connections;
+mod database;
 mod export;
 mod fires;
+mod health;
+mod keys;
 mod labels;
 mod one_shots;
 mod panics;
+mod process;
 mod requests;
 mod webhooks;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
-pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
+pub use self::connections::{
+    Closed, Listener, backlog_closed, connection_closed, connection_opened, set_connections_max,
+};
+pub use self::database::{DatabasePool, PoolConnections, set_database_silent, set_pool, set_schema};
 pub use self::export::{install, router};
 pub use self::fires::{
     InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered, replica_died,
-    set_db_clock_offset,
+    set_db_clock_offset, set_in_flight_max,
 };
+pub use self::health::set_health;
+pub use self::keys::set_signing_keys;
 pub use self::one_shots::{expired, set_dormant, set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
@@ -40,7 +51,7 @@ pub(crate) mod tests {
     use crate::domain::dormancy::DormantReason;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
-    use crate::domain::{Deferral, FireOutcome, HoldScope};
+    use crate::domain::{Deferral, FireOutcome, HoldScope, KeyState};
 
     /// Returns the metrics recorded while `work` runs on this thread, in the text format of Prometheus.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -88,6 +99,13 @@ pub(crate) mod tests {
         connection_opened(Listener::Public);
         connection_closed(Listener::Public, Closed::Idle);
         backlog_closed(Listener::Metrics, 2);
+        set_in_flight_max(1_024);
+        set_connections_max(Listener::Public, 1_868);
+        set_pool(DatabasePool::Fires, PoolConnections { idle: 2, in_use: 3, waiting: 1, max: 6 });
+        set_database_silent(Duration::from_millis(250));
+        set_schema(11, 12);
+        set_signing_keys(|state| usize::from(state == KeyState::Active), true, None);
+        set_health(true, 0);
         drop(InFlight::begin());
         std::mem::forget(InFlight::begin());
     }
@@ -110,8 +128,24 @@ pub(crate) mod tests {
         let mut plain: Vec<_> = values.into_iter().filter(|line| !line.contains("_bucket{")).collect();
         plain.sort_unstable();
         insta::assert_snapshot!(plain.join("\n"), @r#"
+        nas_cron_agent_api_requests_total{endpoint="auth_profiles",status_class="2xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="auth_profiles",status_class="4xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="auth_profiles",status_class="5xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="cancel",status_class="2xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="cancel",status_class="4xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="cancel",status_class="5xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="list",status_class="2xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="list",status_class="4xx"} 0
         nas_cron_agent_api_requests_total{endpoint="list",status_class="5xx"} 1
         nas_cron_agent_api_requests_total{endpoint="provision",status_class="2xx"} 1
+        nas_cron_agent_api_requests_total{endpoint="provision",status_class="4xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="provision",status_class="5xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="show",status_class="2xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="show",status_class="4xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="show",status_class="5xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="update",status_class="2xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="update",status_class="4xx"} 0
+        nas_cron_agent_api_requests_total{endpoint="update",status_class="5xx"} 0
         nas_cron_attempts_deferred_total{reason="database"} 0
         nas_cron_attempts_deferred_total{reason="defect"} 0
         nas_cron_attempts_deferred_total{reason="descriptors"} 0
@@ -122,6 +156,7 @@ pub(crate) mod tests {
         nas_cron_attempts_deferred_total{reason="slots"} 0
         nas_cron_attempts_deferred_total{reason="stalled"} 0
         nas_cron_attempts_in_flight 1
+        nas_cron_attempts_in_flight_max 1024
         nas_cron_backend_misses_total{backend="nats"} 0
         nas_cron_backend_misses_total{backend="qstash"} 0
         nas_cron_backend_misses_total{backend="qstash_direct"} 0
@@ -144,9 +179,20 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="stale"} 0
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_database_clock_offset_seconds -0.25
+        nas_cron_database_connections_max{pool="fires"} 6
+        nas_cron_database_connections{pool="fires",state="idle"} 2
+        nas_cron_database_connections{pool="fires",state="in_use"} 3
+        nas_cron_database_schema_version 11
+        nas_cron_database_silent_seconds 0.25
+        nas_cron_database_waiting_statements{pool="fires"} 1
         nas_cron_dead_letters{reason="budget_spent"} 0
         nas_cron_dead_letters{reason="expired"} 1
         nas_cron_dead_replicas_total 1
+        nas_cron_directory_lookups_total{outcome="disabled"} 0
+        nas_cron_directory_lookups_total{outcome="found"} 0
+        nas_cron_directory_lookups_total{outcome="invalid"} 0
+        nas_cron_directory_lookups_total{outcome="unavailable"} 0
+        nas_cron_directory_lookups_total{outcome="unknown"} 0
         nas_cron_dormant_jobs{reason="gateway_stopped"} 0
         nas_cron_dormant_jobs{reason="silent"} 2
         nas_cron_dormant_jobs{reason="withheld"} 0
@@ -184,6 +230,11 @@ pub(crate) mod tests {
         nas_cron_holds{scope="all"} 1
         nas_cron_holds{scope="instance"} 0
         nas_cron_holds{scope="org"} 0
+        nas_cron_introspections_total{outcome="active"} 0
+        nas_cron_introspections_total{outcome="inactive"} 0
+        nas_cron_introspections_total{outcome="invalid"} 0
+        nas_cron_introspections_total{outcome="unavailable"} 0
+        nas_cron_known_schema_version 12
         nas_cron_leases_lost_total 1
         nas_cron_oldest_overdue_seconds 1.5
         nas_cron_one_shots_expired_total 1
@@ -195,6 +246,7 @@ pub(crate) mod tests {
         nas_cron_one_shots{state="leased"} 0
         nas_cron_one_shots{state="stuck"} 0
         nas_cron_one_shots{state="waiting"} 0
+        nas_cron_open_connections_max{listener="public"} 1868
         nas_cron_open_connections{listener="admin"} 0
         nas_cron_open_connections{listener="metrics"} 0
         nas_cron_open_connections{listener="public"} 1
@@ -205,6 +257,19 @@ pub(crate) mod tests {
         nas_cron_parked_one_shots{reason="unreachable"} 0
         nas_cron_provision_duration_seconds_count 1
         nas_cron_provision_duration_seconds_sum 0.002
+        nas_cron_ready 1
+        nas_cron_signing_key_next_step_seconds inf
+        nas_cron_signing_key_usable 1
+        nas_cron_signing_keys{state="active"} 1
+        nas_cron_signing_keys{state="next"} 0
+        nas_cron_signing_keys{state="retired"} 0
+        nas_cron_stopped_loops 0
+        nas_cron_token_requests_total{result="granted"} 0
+        nas_cron_token_requests_total{result="held"} 0
+        nas_cron_token_requests_total{result="invalid_grant"} 0
+        nas_cron_token_requests_total{result="refused"} 0
+        nas_cron_token_requests_total{result="reused"} 0
+        nas_cron_token_requests_total{result="unavailable"} 0
         nas_cron_webhook_attempts_total{outcome="delivered"} 1
         nas_cron_webhook_attempts_total{outcome="failed"} 0
         nas_cron_webhook_attempts_total{outcome="gone"} 0

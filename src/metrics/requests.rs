@@ -41,6 +41,21 @@ pub(super) fn describe() {
         INTROSPECTIONS,
         "Introspections of opaque tokens, by outcome: active, inactive; unavailable (no response), invalid (response)"
     );
+    for endpoint in AgentApi::ALL {
+        for status_class in ["2xx", "4xx", "5xx"] {
+            counter!(AGENT_API_REQUESTS, "endpoint" => endpoint.as_str(), "status_class" => status_class)
+                .increment(0);
+        }
+    }
+    for result in ["granted", "refused", "invalid_grant", "reused", "held", "unavailable"] {
+        counter!(TOKEN_REQUESTS, "result" => result).increment(0);
+    }
+    for outcome in ["found", "disabled", "unknown", "unavailable", "invalid"] {
+        counter!(LOOKUPS, "outcome" => outcome).increment(0);
+    }
+    for outcome in ["active", "inactive", "unavailable", "invalid"] {
+        counter!(INTROSPECTIONS, "outcome" => outcome).increment(0);
+    }
 }
 
 /// Records the duration of a successful provision.
@@ -66,6 +81,9 @@ pub enum AgentApi {
 }
 
 impl AgentApi {
+    const ALL: [Self; 6] =
+        [Self::Provision, Self::Cancel, Self::List, Self::Show, Self::Update, Self::AuthProfiles];
+
     /// Returns the endpoint of a route and method, or `None` if the route is not part of the agent API.
     pub fn of(method: &Method, route: &str) -> Option<Self> {
         match route {

@@ -7,15 +7,23 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 54] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
+    "nas_cron_attempts_in_flight_max",
     "nas_cron_backend_misses_total",
+    "nas_cron_build_info",
     "nas_cron_connections_closed_total",
     "nas_cron_database_clock_offset_seconds",
+    "nas_cron_database_connections",
+    "nas_cron_database_connections_max",
+    "nas_cron_database_schema_version",
+    "nas_cron_database_silent_seconds",
+    "nas_cron_database_waiting_statements",
     "nas_cron_dead_letters",
     "nas_cron_dead_replicas_total",
+    "nas_cron_directory_lookups_total",
     "nas_cron_dormant_jobs",
     "nas_cron_due_one_shots",
     "nas_cron_events_total",
@@ -24,18 +32,36 @@ const NAMES: [&str; 28] = [
     "nas_cron_fire_lateness_seconds",
     "nas_cron_fires_total",
     "nas_cron_holds",
+    "nas_cron_introspections_total",
+    "nas_cron_known_schema_version",
     "nas_cron_leases_lost_total",
     "nas_cron_oldest_overdue_seconds",
     "nas_cron_one_shots",
     "nas_cron_one_shots_expired_total",
     "nas_cron_one_shots_recovered_total",
     "nas_cron_open_connections",
+    "nas_cron_open_connections_max",
     "nas_cron_panics_total",
     "nas_cron_parked_one_shots",
     "nas_cron_provision_duration_seconds",
+    "nas_cron_ready",
+    "nas_cron_runtime_queued_tasks",
+    "nas_cron_runtime_tasks",
+    "nas_cron_runtime_worker_threads",
+    "nas_cron_signing_key_next_step_seconds",
+    "nas_cron_signing_key_usable",
+    "nas_cron_signing_keys",
+    "nas_cron_stopped_loops",
+    "nas_cron_token_requests_total",
     "nas_cron_webhook_attempts_total",
     "nas_cron_webhook_pending_deliveries",
     "nas_cron_withheld_instances",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
 ];
 
 /// Returns the value of a series.
@@ -124,19 +150,23 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
         kinds.into_iter().collect::<Vec<_>>(),
         [
             "backend",
+            "commit",
             "endpoint",
             "kind",
             "listener",
             "outcome",
             "place",
+            "pool",
             "reason",
+            "result",
             "scope",
             "state",
             "status_class",
-            "type"
+            "type",
+            "version"
         ]
     );
-    assert!(labels.len() < 80, "{labels:?}");
+    assert!(labels.len() < 120, "{labels:?}");
 }
 
 #[tokio::test]
