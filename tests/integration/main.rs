@@ -42,6 +42,7 @@ mod own_portal;
 mod portals;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod postgres_versions;
+mod production;
 mod provisions;
 mod qstash;
 mod qstash_direct;

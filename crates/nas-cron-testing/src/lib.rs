@@ -20,6 +20,7 @@ pub mod pgbouncer;
 pub mod portal;
 pub mod ports;
 mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod qstash_emulator;
 pub mod raw_agent;
