@@ -124,7 +124,7 @@ mod tests {
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
         for part in
-            ["# HELP nas_cron_panics_total", "\nnas_cron_build_info{version=\"", "\nprocess_open_fds "]
+            ["# HELP nas_cron_panics_total", "\nnas_cron_build_info{version=\"", "\nprocess_max_fds "]
         {
             assert!(body.contains(part), "{part} in {body}");
         }

@@ -1,6 +1,7 @@
 //! The material of `deploy/`: rules, dashboard, chart and units, each with the real program that reads it.
 
 mod book;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod chart;
 mod monitoring;
 #[cfg(target_os = "linux")]
