@@ -1,24 +1,23 @@
 //! Middleware of all routes: request IDs, request log, metrics, limits and panic handling. Each route sets its own
 //! timeouts.
 
-use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{HeaderName, Response, StatusCode};
+use axum::http::header::HeaderValue;
+use axum::http::{HeaderName, Response};
 use axum::middleware::{self, Next};
-use axum::response::IntoResponse;
+use futures::FutureExt;
 use tokio::sync::Semaphore;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::error::ExpectedUnavailable;
+use super::error::{ExpectedUnavailable, Form};
 use super::extract::unread_body;
 use super::{ApiError, log_fields};
 use crate::metrics::{self, AgentApi, PanicPlace};
@@ -49,7 +48,7 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: usize) -> Router<S> {
     let places = Arc::new(Semaphore::new(at_once));
     router
-        .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
+        .layer(middleware::from_fn(caught))
         .layer(middleware::from_fn(unread_body::read_to_the_end))
         .layer(middleware::from_fn_with_state(places, bounded))
         .layer(middleware::from_fn(trace))
@@ -66,7 +65,8 @@ async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: N
     }
     let Ok(_place) = places.try_acquire() else {
         let reason = "too many requests in flight".into();
-        return ApiError::Unavailable { reason, retry_after: RETRY_CROWDED }.into_response();
+        let error = ApiError::Unavailable { reason, retry_after: RETRY_CROWDED };
+        return Form::of(request.uri().path()).response(error);
     };
     next.run(request).await
 }
@@ -159,19 +159,20 @@ impl Drop for Line {
     }
 }
 
-/// The response after a panic in a handler. The panic message is only logged (`nas_cron_base::logging::init`).
-fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
-    metrics::panicked(PanicPlace::Http);
-    let body = r#"{"error":"server_error","error_description":"internal error; the request can be retried"}"#;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// Answers a request whose handler panics with a 500. The panic's message is only logged (`nas_cron_base::logging::init`).
+async fn caught(request: Request, next: Next) -> Response<Body> {
+    let form = Form::of(request.uri().path());
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        metrics::panicked(PanicPlace::Http);
+        form.response(ApiError::Internal("the handler panicked".into()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use axum::http::StatusCode;
+    use axum::http::header::CONTENT_TYPE;
     use axum::routing::{get, post};
     use nas_cron_base::testing::LogLines as Lines;
     use tower::ServiceExt;

@@ -13,12 +13,15 @@ pub struct RegisterRequest {
         feature = "openapi",
         schema(
             example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea",
-            max_length = 1024
+            max_length = 1024,
+            pattern = "^[ \\t]*ssh-ed25519[ \\t]+AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}(?:[ \\t][^\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f]*)?$",
+            format = "openssh-key"
         )
     )]
     pub agent_public_key: String,
     /// ID of the identity that this one replaces. It is revoked in the same transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::AgentRuntimeId>))]
     pub replaces: Option<String>,
 }
 
@@ -27,7 +30,6 @@ pub struct RegisterRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterResponse {
     /// ID of the identity. Signed messages start with it.
-    #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub agent_runtime_id: AgentRuntimeId,
 }
 
@@ -49,7 +51,6 @@ pub struct RegisterTaskRequest {
 pub struct RegisterTaskResponse {
     /// ID of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub task_id: Option<TaskId>,
     /// ID of the task, encrypted to the agent: a libsodium sealed box (`crypto_box_seal`) to the X25519 key that is
     /// derived from its Ed25519 key, in base64.

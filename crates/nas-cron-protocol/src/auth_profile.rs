@@ -11,6 +11,9 @@ use super::secret_text::looks_secret;
 const MAX_PROVIDER: usize = 64;
 /// Maximum length of the name in bytes.
 const MAX_NAME: usize = 128;
+/// Regular expression (ECMA-262) of profiles. Outside ASCII, it has more than letters and digits.
+#[cfg(feature = "openapi")]
+const PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}:[^\\u0000-/:-@\\[-`{-\\u00a9][^\\u0000-*,:-?\\[-^`{-\\u00a9]{0,127}$";
 const GRAMMAR: &str = "must be provider:name, such as claude:work; the provider has lower-case letters, digits and \
                        . _ - (at most 64), the name has letters, digits and . _ - @ + / (at most 128 bytes), and both start \
                        with a letter or digit";
@@ -23,6 +26,18 @@ const SECRET: &str = "looks like a secret and was discarded: give the name of on
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AuthProfile(String);
+
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    AuthProfile,
+    crate::schema::TextSchema {
+        description: "An auth profile as `provider:name`. Never a secret: a value that looks like one is rejected.",
+        max_bytes: Some(Self::MAX),
+        pattern: Some(PATTERN),
+        format: Some("auth-profile"),
+        example: "claude:work",
+    }
+);
 
 impl AuthProfile {
     /// Maximum length in bytes.

@@ -6,7 +6,14 @@ use url::{Host, Url};
 use super::InvalidField;
 
 const FIELD: &str = "agent_callback_url";
-const MAX_LENGTH: usize = 2048;
+/// Maximum length of an http or https URL, in bytes.
+pub const MAX_URL: usize = 2048;
+/// Regular expression (ECMA-262) of http and https URLs without credentials and fragment.
+#[cfg(feature = "openapi")]
+const HTTP_URL: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s\\\\/?#@]+(?:[/?][^\\s\\\\#]*)?$";
+/// The same, without a query.
+#[cfg(feature = "openapi")]
+const BASE_URL: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s\\\\/?#@]+(?:/[^\\s\\\\?#]*)?$";
 /// Path of the fire endpoint, below the base URL.
 const FIRE_PATH: &str = "/api/cron/fire";
 
@@ -19,12 +26,24 @@ pub struct CallbackUrl {
     was_fire_url: bool,
 }
 
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    CallbackUrl,
+    crate::schema::TextSchema {
+        pattern: Some(BASE_URL),
+        ..http_url_schema(
+            "Base URL of an agent: http or https, without credentials, query and fragment. An IPv4 address is in decimal.",
+            "https://agent-1.example"
+        )
+    }
+);
+
 impl CallbackUrl {
     /// Validates the syntax. A trailing slash and a path prefix are allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let base = base_of(text);
         let url = http_url(base).map_err(|problem| InvalidField::new(FIELD, problem))?;
-        if text.len() > MAX_LENGTH {
+        if text.len() > MAX_URL {
             return Err(InvalidField::new(FIELD, TOO_LONG));
         }
         if url.query().is_some() {
@@ -61,7 +80,7 @@ const TOO_LONG: &str = "must be at most 2048 bytes long";
 /// Parses an http or https URL that every reader takes for the same address: without credentials and fragment, and with a
 /// host in its usual form. The error is the problem.
 pub fn http_url(text: &str) -> Result<Url, String> {
-    if text.len() > MAX_LENGTH {
+    if text.len() > MAX_URL {
         return Err(TOO_LONG.to_owned());
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -102,6 +121,18 @@ pub fn http_url(text: &str) -> Result<Url, String> {
         return Err(format!("must write an IPv4 address in decimal: this host is read as {address}"));
     }
     Ok(url)
+}
+
+/// The schema of the URLs that [`http_url`] accepts.
+#[cfg(feature = "openapi")]
+pub const fn http_url_schema(description: &'static str, example: &'static str) -> crate::schema::TextSchema {
+    crate::schema::TextSchema {
+        description,
+        max_bytes: Some(MAX_URL),
+        pattern: Some(HTTP_URL),
+        format: Some("uri"),
+        example,
+    }
 }
 
 /// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.

@@ -30,6 +30,7 @@ pub struct Hold {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// The operator's reason.
     pub reason: Option<String>,
@@ -82,6 +83,7 @@ pub struct HeldScope {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// False if it was on hold already. A new reason then replaces the old one.
     pub new: bool,
@@ -99,6 +101,7 @@ pub struct Released {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// False if there was no such hold.
     pub existed: bool,

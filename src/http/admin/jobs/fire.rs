@@ -10,8 +10,7 @@ use tracing::info;
 use super::{JobPath, UnknownJob, named};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 use crate::http::log_fields;
 
@@ -19,7 +18,7 @@ use crate::http::log_fields;
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct FireRequest {
     /// ID of the job's current one-shot. After its fire, the job has another one, so a repeated request fires nothing.
-    #[schema(format = Uuid)]
+    #[schema(value_type = ScheduleId)]
     schedule_id: String,
 }
 
@@ -30,9 +29,9 @@ pub(super) struct FireRequest {
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/fire", operation_id = "fire_job", tag = "admin",
     security(("admin_token" = [])), params(JobPath),
     request_body(content = FireRequest, content_type = "application/json"),
-    responses((status = OK, description = "The one-shot is due.", body = FiredJob), AdminBodyErrors, AdminErrors,
+    responses((status = OK, description = "The one-shot is due.", body = FiredJob),
         UnknownJob,
-        (status = CONFLICT, description = "The job has another one-shot, or this one is in flight, has ended, is on hold or parked.", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The job has another one-shot, or this one is in flight, has ended, is on hold or parked.")))]
 pub(super) async fn fire(
     State(state): State<AdminState>,
     actor: Actor,

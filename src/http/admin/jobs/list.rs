@@ -8,8 +8,8 @@ use super::{Conditions, JobPath, UnknownJob, named, selection};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
 use crate::http::error::Problem;
-use crate::http::error::responses::{AdminErrors, InvalidInput};
 use crate::http::extract::{PathNames, QueryParams};
+use crate::operations::Cursor;
 use crate::operations::jobs::MAX_PAGE;
 
 /// Default number of jobs or attempts per page.
@@ -24,8 +24,8 @@ const DEFAULT_LIMIT: u32 = 100;
     security(("admin_token" = [])),
     params(Conditions,
         ("limit" = Option<u32>, Query, description = "Maximum number of jobs. Default: 100.", minimum = 1, maximum = 200),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page, with the same conditions.")),
-    responses((status = OK, description = "A page of jobs.", body = JobPage), InvalidInput, AdminErrors))]
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page, with the same conditions.")),
+    responses((status = OK, description = "A page of jobs.", body = JobPage)))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
@@ -44,8 +44,8 @@ pub(super) async fn list(
     tag = "admin", security(("admin_token" = [])),
     params(JobPath,
         ("limit" = Option<u32>, Query, description = "Maximum number of attempts. Default: 100.", minimum = 1, maximum = 200),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
-    responses((status = OK, description = "A page of attempts.", body = AttemptPage), InvalidInput, AdminErrors,
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
+    responses((status = OK, description = "A page of attempts.", body = AttemptPage),
         UnknownJob))]
 pub(super) async fn attempts(
     State(state): State<AdminState>,
