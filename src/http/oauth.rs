@@ -53,10 +53,10 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 #[expect(dead_code, reason = "documents the form, which is read field by field")]
 struct TokenRequest {
     /// Always `refresh_token`.
-    #[schema(example = "refresh_token")]
+    #[schema(pattern = "^refresh_token$", example = "refresh_token")]
     grant_type: String,
     /// The client that access tokens are issued to: always `hermes-cli-vps`.
-    #[schema(example = "hermes-cli-vps")]
+    #[schema(pattern = "^hermes-cli-vps$", example = "hermes-cli-vps")]
     client_id: String,
     /// The refresh token. Optional if the header `x-nous-refresh-token` has it.
     refresh_token: Option<String>,

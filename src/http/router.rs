@@ -78,8 +78,7 @@ fn public(parts: Parts) -> OpenApiRouter {
 fn finished(router: OpenApiRouter, others: Router, requests_at_once: usize) -> Router {
     let (router, document) = router.split_for_parts();
     // Serialized once: it is large, and the requests of one connection are answered without a pause.
-    let document =
-        Arc::new(LazyLock::new(move || Bytes::from(openapi::complete(document).to_string())));
+    let document = Arc::new(LazyLock::new(move || Bytes::from(openapi::complete(document).to_string())));
     let openapi = async move || ([(CONTENT_TYPE, "application/json")], Bytes::clone(&document));
     let router = router
         .route("/openapi.json", routing::get(openapi))

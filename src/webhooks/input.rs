@@ -1,7 +1,9 @@
 //! Reads webhooks from JSON. Errors name the field.
 
 use nas_cron_protocol::schema::TextSchema;
-use nas_cron_protocol::{Fields, FieldsError, Given, InvalidField, MAX_URL, OrgId, http_url, http_url_schema};
+use nas_cron_protocol::{
+    Fields, FieldsError, Given, InvalidField, MAX_URL, OrgId, http_url, http_url_schema,
+};
 use serde_json::Value;
 use url::Url;
 
@@ -16,10 +18,13 @@ pub enum WebhookUrl {}
 
 nas_cron_protocol::text_schema!(
     WebhookUrl,
-    http_url_schema(
-        "URL that receives events: https and a public address, unless `callback_allow` permits it. It may have a query.",
-        "https://ops.example/nas-cron"
-    )
+    TextSchema {
+        max_bytes: Some(MAX_TEXT),
+        ..http_url_schema(
+            "URL that receives events: https and a public address, unless `callback_allow` permits it. It may have a query.",
+            "https://ops.example/nas-cron"
+        )
+    }
 );
 
 /// The type of a webhook's description in the `OpenAPI` document.
@@ -32,11 +37,16 @@ nas_cron_protocol::text_schema!(
         description: "Purpose of a webhook, for people.",
         max_bytes: Some(DESCRIPTION),
         // Not blank, and without control characters.
-        pattern: Some("^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        pattern: Some(
+            "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+        ),
         format: None,
         example: "pages the operators of acme",
     }
 );
+
+/// Maximum length of the text of a URL, in bytes: its stored form may have one more for the path.
+const MAX_TEXT: usize = MAX_URL - 1;
 
 /// A webhook to be created.
 #[derive(Clone, Debug)]
@@ -92,9 +102,9 @@ pub fn change(mut fields: Fields) -> Result<Change, FieldsError> {
 pub fn url(text: &str) -> Result<Url, InvalidField> {
     let wrong = |problem: String| InvalidField::new("url", problem);
     let url = http_url(text).map_err(wrong)?;
-    // The stored form may be longer: it has a path, and escapes.
-    if url.as_str().len() > MAX_URL {
-        return Err(wrong(format!("must be at most {MAX_URL} bytes long, with its path and escapes")));
+    // What is stored has a path and escapes, and may therefore be longer.
+    if text.len() > MAX_TEXT || url.as_str().len() > MAX_URL {
+        return Err(wrong(format!("must be at most {MAX_TEXT} bytes long, with its escapes")));
     }
     Ok(url)
 }
@@ -169,6 +179,21 @@ mod tests {
             (r#"{"url":"https://a.example","secret":"x"}"#, "secret: unknown field"),
         ] {
             assert!(problem(json).starts_with(expected), "{json}: {}", problem(json));
+        }
+    }
+}
+
+#[cfg(test)]
+mod url_tests {
+    use super::*;
+
+    #[test]
+    fn url_that_is_too_long_as_stored_is_rejected_by_name() {
+        let base = "https://ops.example";
+        let longest = format!("{base}?{}", "x".repeat(MAX_TEXT - base.len() - 1));
+        assert_eq!(url(&longest).unwrap().as_str().len(), MAX_URL);
+        for text in [format!("{longest}x"), format!("{base}/{}", "é".repeat(400))] {
+            assert_eq!(url(&text).unwrap_err().field, "url", "{}", text.len());
         }
     }
 }

@@ -7,6 +7,12 @@ use crate::{AgentRuntimeId, TaskId};
 /// Request to register a key. Unknown fields are ignored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({
+        "agent_public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"
+    }))
+)]
 pub struct RegisterRequest {
     /// Public half of an Ed25519 key pair, as an OpenSSH line. A comment at its end is dropped.
     #[cfg_attr(
@@ -38,10 +44,23 @@ pub struct RegisterResponse {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterTaskRequest {
     /// RFC 3339 in whole seconds and UTC; at most 5 minutes off the service's clock.
-    #[cfg_attr(feature = "openapi", schema(example = "2026-06-18T12:34:56Z"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+            format = "date-time",
+            example = "2026-06-18T12:34:56Z"
+        )
+    )]
     pub timestamp: String,
     /// Ed25519 signature of `{agent_runtime_id}:{timestamp}`, in base64.
-    #[cfg_attr(feature = "openapi", schema(min_length = 88, max_length = 88))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            pattern = "^[A-Za-z0-9+/]{85}[AQgw]==$",
+            example = "O7Eu2jwpjbXeJVl/VNkk8uF+eKJq2JU+2CGO5oLwu76QIeLzAJ0VLJEb8fJexoOpAnFBZnZ6+9jlvQ+wEk7Lig=="
+        )
+    )]
     pub signature: String,
 }
 

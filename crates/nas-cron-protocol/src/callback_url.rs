@@ -5,15 +5,29 @@ use url::{Host, Url};
 
 use super::InvalidField;
 
+/// Regular expression (ECMA-262) of the scheme and the authority of a URL.
+#[cfg(feature = "openapi")]
+macro_rules! authority {
+    () => {
+        concat!(
+            "^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}",
+            "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]?|\\[[0-9A-Fa-f:.]+\\]|",
+            "(?:[A-Za-z0-9_\\u00a1-\\uffff-]+[.])*[0-9]*[A-Za-z_\\u00a1-\\uffff-][A-Za-z0-9_\\u00a1-\\uffff-]*[.]?)",
+            "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
+        )
+    };
+}
+
 const FIELD: &str = "agent_callback_url";
 /// Maximum length of an http or https URL, in bytes.
 pub const MAX_URL: usize = 2048;
-/// Regular expression (ECMA-262) of http and https URLs without credentials and fragment.
+/// Regular expression (ECMA-262) of http and https URLs without credentials and fragment. The host is an IPv4 address in
+/// decimal, an IPv6 address, or a name that does not end in a number.
 #[cfg(feature = "openapi")]
-const HTTP_URL: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s\\\\/?#@]+(?:[/?][^\\s\\\\#]*)?$";
+const HTTP_URL: &str = concat!(authority!(), "(?:[/?][^\\s\\\\#\\u0000-\\u001f\\u007f-\\u009f]*)?$");
 /// The same, without a query.
 #[cfg(feature = "openapi")]
-const BASE_URL: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s\\\\/?#@]+(?:/[^\\s\\\\?#]*)?$";
+const BASE_URL: &str = concat!(authority!(), "(?:/[^\\s\\\\?#\\u0000-\\u001f\\u007f-\\u009f]*)?$");
 /// Path of the fire endpoint, below the base URL.
 const FIRE_PATH: &str = "/api/cron/fire";
 
@@ -219,6 +233,10 @@ mod tests {
             let url = CallbackUrl::parse(entry["url"].as_str().unwrap())
                 .unwrap_or_else(|error| panic!("{entry}: {}", error.problem));
             assert_eq!(url.url().host_str(), entry["host"].as_str(), "{entry}");
+            #[cfg(feature = "openapi")]
+            for pattern in [BASE_URL, HTTP_URL] {
+                assert!(regex::Regex::new(pattern).unwrap().is_match(url.as_str()), "{entry}: {pattern}");
+            }
             assert_eq!(url.as_str(), entry["url"]);
         }
         for entry in entries("refused") {

@@ -13,7 +13,10 @@ const YEARS: &str = "^(?:19[7-9][0-9]|[2-9][0-9]{3})-";
 
 /// The schema of a time: RFC 3339, which is the part of the grammar that other programs know.
 #[cfg(feature = "openapi")]
-pub(super) const fn time_schema(description: &'static str, example: &'static str) -> crate::schema::TextSchema {
+pub(super) const fn time_schema(
+    description: &'static str,
+    example: &'static str,
+) -> crate::schema::TextSchema {
     crate::schema::TextSchema {
         description,
         max_bytes: Some(MAX_LENGTH),

@@ -253,4 +253,17 @@ mod tests {
         }
         assert!(JobId::new("x".repeat(255)).is_ok() && JobId::new("x".repeat(256)).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn pattern_of_the_schema_matches_what_is_accepted(
+            text in r"(?s).{0,4}",
+            edge in "[a\\x00\\t\\n \\x7f\\x85\\xa0\u{1680}\u{2003}\u{2028}\u{202f}\u{3000}\u{feff}]{0,3}",
+        ) {
+            let pattern = regex::Regex::new(IDENTIFIER_PATTERN).unwrap();
+            for value in [text.clone(), edge.clone(), format!("{edge}{text}"), format!("{text}{edge}"), format!("x{edge}x")] {
+                proptest::prop_assert_eq!(pattern.is_match(&value), JobId::new(&value).is_ok(), "{:?}", value);
+            }
+        }
+    }
 }

@@ -5,9 +5,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use nas_cron_protocol::{
-    CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId,
-};
+use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 use serde_json::{Map, Value};
 use tracing::info;
 

@@ -11,8 +11,8 @@ use super::agents::named;
 use crate::domain::actor::Actor;
 use crate::domain::identity::Scope;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
-use crate::http::error::responses::UnknownAgent;
 use crate::http::error::Problem;
+use crate::http::error::responses::UnknownAgent;
 use crate::http::extract::PathNames;
 
 /// Returns the identities that a caller sees: those that were registered for its org, if it is limited to one.

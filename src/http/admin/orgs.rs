@@ -59,17 +59,35 @@ async fn get(
     Ok(Json(state.operations.within(actor.org_filter()).find_org(&org_id).await?))
 }
 
-/// A deletion of everything of an org or an agent: exactly one of the two.
-#[derive(Deserialize, utoipa::ToSchema)]
+/// A deletion: exactly one of the two IDs.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeletionRequest {
-    /// Delete this org with all its agents.
     org_id: Option<OrgId>,
-    /// Delete this agent.
     instance_id: Option<InstanceId>,
-    /// The `confirm` of a report about the same subject. Without it, the request only counts.
-    #[schema(max_length = 64)]
     confirm: Option<String>,
+}
+
+/// A deletion of everything of an org or an agent.
+#[derive(utoipa::ToSchema)]
+#[schema(as = DeletionRequest)]
+#[serde(untagged, deny_unknown_fields)]
+#[expect(dead_code, reason = "documents `DeletionRequest`")]
+enum DeletionBody {
+    /// Of an org, with all its agents.
+    Org {
+        /// The org.
+        org_id: OrgId,
+        /// The `confirm` of a report about the same org. Without it, the request only counts.
+        confirm: Option<String>,
+    },
+    /// Of an agent.
+    Agent {
+        /// The agent.
+        instance_id: InstanceId,
+        /// The `confirm` of a report about the same agent. Without it, the request only counts.
+        confirm: Option<String>,
+    },
 }
 
 /// Delete everything of an org or an agent
@@ -80,7 +98,7 @@ struct DeletionRequest {
 /// still be recorded in the history.
 #[utoipa::path(post, path = "/api/admin/deletions", operation_id = "delete_everything", tag = "admin",
     security(("admin_token" = [])),
-    request_body(content = DeletionRequest, content_type = "application/json"),
+    request_body(content = DeletionBody, content_type = "application/json"),
     responses((status = OK, description = "The count, or the progress.", body = DeletionReport),
         (status = NOT_FOUND, description = "Nothing is registered by this ID."),
         (status = CONFLICT, description = "What would be deleted has changed since the count.")))]

@@ -16,9 +16,9 @@ use crate::domain::event::{EventFilter, EventType};
 use crate::domain::webhook::Webhook;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
+use crate::webhooks::input::{WebhookPurpose, WebhookUrl};
 use crate::webhooks::manage::Tested;
 use crate::webhooks::views::{CreatedWebhook, DeliveryPage, EventPage, RotatedSecret, WebhookList};
-use crate::webhooks::input::{WebhookPurpose, WebhookUrl};
 use crate::webhooks::{WebhookError, input};
 
 /// Default number of items per page.

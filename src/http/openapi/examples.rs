@@ -8,6 +8,7 @@ const BY_NAME: &[(&str, &str)] = &[
     ("action", "hold_org"),
     ("actor", "portal-2027"),
     ("agent_callback_url", "https://agent-1.example"),
+    ("attempt_id", "0190a5e4-8d2f-7000-8000-000000000000"),
     ("callback_url", "https://agent-1.example"),
     ("confirm", "5f3a90c2"),
     ("created_by", "config"),
@@ -94,7 +95,8 @@ impl Schemas<'_> {
 
     /// Returns an object with its required fields, and the optional ones whose example is stated.
     fn object(&self, schema: &Value) -> Value {
-        let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+        let required =
+            |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
         let fields = schema["properties"].as_object().into_iter().flatten();
         let shown = fields.filter(|(name, field)| required(name) || self.is_stated(field));
         shown.map(|(name, field)| (name.clone(), self.example(name, field))).collect::<Map<_, _>>().into()

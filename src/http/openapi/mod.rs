@@ -7,6 +7,7 @@ mod errors;
 mod examples;
 mod parameters;
 
+use nas_cron_protocol::{AgentRuntimeId, AuthProfile, FireOutcome, InstanceId, JobId, OrgId, TaskId};
 use serde_json::{Map, Value};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
@@ -16,6 +17,9 @@ use utoipa::openapi::security::{
 
 use super::error::{ErrorBody, ProblemBody};
 use super::fire_webhook;
+use crate::admin_tokens::TokenName;
+use crate::domain::event::EventType;
+use crate::operations::Cursor;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -45,8 +49,11 @@ use super::fire_webhook;
         (name = "fire", description = "The request that the service sends to agents."),
         (name = "health", description = "Liveness and readiness probes."),
     ),
-    // utoipa does not collect the schemas of shared responses.
-    components(schemas(ErrorBody, ProblemBody))
+    // utoipa does not collect the schemas of parameters and of shared responses.
+    components(schemas(
+        ErrorBody, ProblemBody, AgentRuntimeId, AuthProfile, Cursor, EventType, FireOutcome, InstanceId, JobId, OrgId, TaskId,
+        TokenName,
+    ))
 )]
 struct Document;
 
@@ -70,7 +77,8 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
 fn for_each_operation(document: &mut Value, mut change: impl FnMut(&str, &mut Map<String, Value>)) {
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
-        for operation in item.as_object_mut().into_iter().flatten().filter_map(|(_, one)| one.as_object_mut()) {
+        for operation in item.as_object_mut().into_iter().flatten().filter_map(|(_, one)| one.as_object_mut())
+        {
             change(path, operation);
         }
     }

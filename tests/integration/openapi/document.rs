@@ -63,7 +63,10 @@ async fn every_operation_has_a_summary_an_id_and_an_example_per_body() {
         let bodies = responses.iter().map(|(status, response)| (status.as_str(), response));
         for (of, body) in bodies.chain(operation.get("requestBody").map(|body| ("request", body))) {
             let body = resolved(&document, body);
-            assert!(of == "request" || body["description"].as_str().is_some_and(|text| !text.is_empty()), "{name} {of}");
+            assert!(
+                of == "request" || body["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{name} {of}"
+            );
             for (kind, content) in body["content"].as_object().into_iter().flatten() {
                 assert!(content["example"].is_object(), "{name} {of}: no example of {kind}");
             }
@@ -159,7 +162,11 @@ async fn errors_outside_of_handlers_have_the_form_of_their_callers() {
         let method: reqwest::Method = method.parse().unwrap();
         let answer = client().request(method, format!("{}{path}", world.service.url)).send().await.unwrap();
         let headers = answer.headers().clone();
-        assert_eq!((answer.status().as_u16(), headers["content-type"].to_str().unwrap()), (status, kind), "{path}");
+        assert_eq!(
+            (answer.status().as_u16(), headers["content-type"].to_str().unwrap()),
+            (status, kind),
+            "{path}"
+        );
         assert_eq!(headers.contains_key("allow"), status == 405, "{path}");
         let body: Value = answer.json().await.unwrap();
         let text = if kind == "application/json" { "error_description" } else { "detail" };

@@ -18,7 +18,9 @@ async fn page_loads_only_its_own_viewer_and_document() {
     let page = get(&world.service.url, "/docs").await;
     assert_eq!((page.status().as_u16(), header(&page, "content-type")), (200, "text/html; charset=utf-8"));
     let policy = header(&page, "content-security-policy").to_owned();
-    for directive in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+    for directive in
+        ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"]
+    {
         assert!(policy.split("; ").any(|one| one == directive), "{policy}");
     }
     assert!(!policy.contains("://") && !policy.contains("unsafe-eval"), "{policy}");
@@ -32,7 +34,11 @@ async fn page_loads_only_its_own_viewer_and_document() {
     };
     let viewer = get(&world.service.url, &named(" src")).await;
     assert_eq!(
-        (viewer.status().as_u16(), header(&viewer, "content-type"), header(&viewer, "x-content-type-options")),
+        (
+            viewer.status().as_u16(),
+            header(&viewer, "content-type"),
+            header(&viewer, "x-content-type-options")
+        ),
         (200, "text/javascript; charset=utf-8", "nosniff")
     );
     assert!(header(&viewer, "cache-control").contains("immutable"));

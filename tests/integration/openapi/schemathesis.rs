@@ -27,7 +27,16 @@ impl Deployment {
             .with("NAS_CRON_AGENT_IDENTITY", "true");
         let service = Service::start(&settings).await;
         // Nothing listens on this port.
-        let arguments = ["agents", "enroll", "inst-1", "--org", "org-1", "--callback-url", "http://127.0.0.1:9", "--json"];
+        let arguments = [
+            "agents",
+            "enroll",
+            "inst-1",
+            "--org",
+            "org-1",
+            "--callback-url",
+            "http://127.0.0.1:9",
+            "--json",
+        ];
         let (status, out, said) = settings.run(&arguments).await;
         assert!(status.success(), "{said}");
         let enrolled: Value = serde_json::from_str(&out).unwrap();

@@ -23,6 +23,7 @@ words!(
 /// A hold in force.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "reason": "database maintenance", "created_at": "2026-06-18T12:34:56.25Z" })))]
 pub struct Hold {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -76,6 +77,7 @@ pub struct HoldList {
 /// A scope that is on hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "new": true, "covers": { "agents": 12, "armed": 340, "parked": 3 } })))]
 pub struct HeldScope {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -94,6 +96,7 @@ pub struct HeldScope {
 /// The end of a hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "existed": true, "released": 3, "still_parked": 0 })))]
 pub struct Released {
     /// Scope of the hold.
     pub scope: HoldScope,

@@ -39,7 +39,6 @@ pub struct Job {
     #[cfg_attr(feature = "openapi", schema(value_type = crate::DedupKey))]
     pub dedup_key: String,
     /// The instant as text, byte for byte as received.
-    #[cfg_attr(feature = "openapi", schema(example = "2027-01-15T09:03:00+01:00"))]
     pub fire_at: String,
     /// The instant that `fire_at` denotes, or the time at which an operator fired it earlier.
     pub fire_at_instant: DateTime<Utc>,
@@ -78,6 +77,7 @@ pub struct Job {
     /// The last attempt's error.
     pub last_error: Option<String>,
     /// True if the same key was provisioned again during the attempt in flight.
+    #[cfg_attr(feature = "openapi", schema(example = false))]
     pub asked_again: bool,
     /// Time at which it was armed.
     pub created_at: DateTime<Utc>,

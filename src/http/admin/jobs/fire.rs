@@ -16,7 +16,7 @@ use crate::http::log_fields;
 
 /// The one-shot to fire.
 #[derive(Deserialize, utoipa::ToSchema)]
-pub(super) struct FireRequest {
+pub(super) struct FireJobRequest {
     /// ID of the job's current one-shot. After its fire, the job has another one, so a repeated request fires nothing.
     #[schema(value_type = ScheduleId)]
     schedule_id: String,
@@ -28,7 +28,7 @@ pub(super) struct FireRequest {
 /// and a `Retry-After` of the agent still apply.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/fire", operation_id = "fire_job", tag = "admin",
     security(("admin_token" = [])), params(JobPath),
-    request_body(content = FireRequest, content_type = "application/json"),
+    request_body(content = FireJobRequest, content_type = "application/json"),
     responses((status = OK, description = "The one-shot is due.", body = FiredJob),
         UnknownJob,
         (status = CONFLICT, description = "The job has another one-shot, or this one is in flight, has ended, is on hold or parked.")))]
@@ -36,7 +36,7 @@ pub(super) async fn fire(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<(String, String)>,
-    body: Result<JsonBody<FireRequest>, ApiError>,
+    body: Result<JsonBody<FireJobRequest>, ApiError>,
 ) -> Result<Json<FiredJob>, Problem> {
     let (instance_id, job_id) = named(path)?;
     let schedule_id = ScheduleId::parse(&body?.0.schedule_id)?;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use nas_cron_protocol::admin_api::{AttemptPage, JobPage};
 
-use super::{Conditions, JobPath, UnknownJob, named, selection};
+use super::{Conditions, JobPath, States, UnknownJob, named, selection};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
 use crate::http::error::Problem;
@@ -22,7 +22,7 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Continue until `next` is null.
 #[utoipa::path(get, path = "/api/admin/jobs", operation_id = "list_jobs", tag = "admin",
     security(("admin_token" = [])),
-    params(Conditions,
+    params(Conditions, States,
         ("limit" = Option<u32>, Query, description = "Maximum number of jobs. Default: 100.", minimum = 1, maximum = 200),
         ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page, with the same conditions.")),
     responses((status = OK, description = "A page of jobs.", body = JobPage)))]

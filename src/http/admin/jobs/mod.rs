@@ -69,13 +69,6 @@ struct Conditions {
     instance_id: Option<InstanceId>,
     /// Only jobs with this ID.
     job_id: Option<JobId>,
-    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
-    /// or of dormant jobs: dormant.
-    #[param(
-        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
-        example = "dead,stuck"
-    )]
-    state: Option<String>,
     /// `true`: only parked one-shots. They wait for the end of a hold, or until their agent is reachable.
     parked: Option<bool>,
     /// `true`: only one-shots that are due, not parked, and not in flight.
@@ -93,6 +86,30 @@ struct Conditions {
     next_attempt_from: Option<chrono::DateTime<chrono::Utc>>,
     /// Only one-shots whose next attempt may start before this instant, ordered by it.
     next_attempt_before: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// The condition on the state, in a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
+struct States {
+    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
+    /// or of dormant jobs: dormant.
+    #[param(
+        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
+        example = "dead,stuck"
+    )]
+    state: Option<String>,
+}
+
+/// The condition on the state, in a redrive.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
+struct RedrivableStates {
+    /// Only one-shots in these states, separated by commas: dead, stuck. Default: dead.
+    #[param(pattern = "^(dead|stuck)(,(dead|stuck))*$", example = "dead,stuck")]
+    state: Option<String>,
 }
 
 /// Reads the conditions of a selection, besides the parameters in `others`.

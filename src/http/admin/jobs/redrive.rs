@@ -7,7 +7,7 @@ use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::Deserialize;
 use tracing::info;
 
-use super::{Conditions, JobPath, UnknownJob, named, selection};
+use super::{Conditions, JobPath, RedrivableStates, UnknownJob, named, selection};
 use crate::domain::actor::Actor;
 use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
@@ -44,7 +44,7 @@ pub(super) async fn one(
 ///
 /// Counts what `redrive_jobs` with the same conditions would redrive, up to 100,000.
 #[utoipa::path(get, path = "/api/admin/jobs/redrivable", operation_id = "count_redrivable_jobs", tag = "admin",
-    security(("admin_token" = [])), params(Conditions),
+    security(("admin_token" = [])), params(Conditions, RedrivableStates),
     responses((status = OK, description = "The number of jobs.", body = RedriveReport)))]
 pub(super) async fn count(
     State(state): State<AdminState>,
@@ -62,7 +62,7 @@ pub(super) async fn count(
 /// null. One that fails again meanwhile is left alone. Those of one agent fire one after the other.
 #[utoipa::path(post, path = "/api/admin/jobs/redrive", operation_id = "redrive_jobs", tag = "admin",
     security(("admin_token" = [])),
-    params(Conditions,
+    params(Conditions, RedrivableStates,
         ("all" = Option<bool>, Query, description = "`true`: without any condition."),
         ("per_second" = Option<u32>, Query, description = "Maximum number of redriven one-shots that fire per second and agent. Default: 4.", minimum = 1, maximum = 1000),
         ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous report, with the same conditions.")),
