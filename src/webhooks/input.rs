@@ -181,11 +181,6 @@ mod tests {
             assert!(problem(json).starts_with(expected), "{json}: {}", problem(json));
         }
     }
-}
-
-#[cfg(test)]
-mod url_tests {
-    use super::*;
 
     #[test]
     fn url_that_is_too_long_as_stored_is_rejected_by_name() {
