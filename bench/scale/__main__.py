@@ -84,6 +84,7 @@ def measured(chosen):
                 levels.append(populated.level(service, chosen, count, wanted))
                 yield "levels", levels
             if "growth" in wanted and chosen.supersedes:
+                populated.progress(f"{chosen.supersedes:,} supersedes")
                 levels[-1]["supersedes"] = populated.supersede(service, chosen.supersedes)
                 yield "levels", levels
 

@@ -22,7 +22,7 @@ POPULATED = ("start", "idle", "growth")
 
 FULL = {
     "jobs": 2000, "over_s": 20, "burst": 5000, "herd": 100_000, "herd_agents": 1000, "replicas": [1, 2, 4],
-    "jwks_per_s": 2000, "levels": [10_000, 100_000, 1_000_000, 10_000_000], "idle_s": 60, "pgbench_s": 15,
+    "jwks_per_s": 2000, "levels": [10_000, 100_000, 1_000_000, 10_000_000], "idle_s": 120, "pgbench_s": 15,
     "supersedes": 5_000_000,
 }  # fmt: skip
 SHORT = {
@@ -97,7 +97,7 @@ def parse(arguments=None):
     add("--jwks-per-s", type=number(1, 10_000), help="requests of the JWKS per second [2000]")
     add("--levels", type=numbers(1000, 10**8), help="armed one-shots and rows of history [10000,100000,1000000,10000000]")
     add("--supersedes", type=number(0, 10**9), help="supersedes at the last level, to measure bloat [5000000]")
-    add("--idle-s", type=number(1, 86_400), help="seconds of the idle measure [60]")
+    add("--idle-s", type=number(1, 86_400), help="seconds of the idle measure [120]")
     add("--pgbench-s", type=number(1, 3600), help="seconds of each comparison with pgbench [15]")
     add("--dir", type=Path, default=ROOT / "target/bench-scale", help="folder of data and results, on a disk")
     add("--binary", type=Path, default=ROOT / "target/release/nas-cron", help="release build of nas-cron")

@@ -3,6 +3,7 @@
 import unittest
 
 import costs
+import load
 import loads
 import options
 import populated
@@ -36,6 +37,12 @@ RUN = [
     sample(9, 302, 101, service_s=7, database_s=10, wal_bytes=459_000, idle_s=2),
     sample(10, 302, 101, service_s=8, database_s=11, wal_bytes=459_000, idle_s=2),
 ]
+
+
+class Load(unittest.TestCase):
+    def test_length_of_a_body_is_that_of_its_head(self):
+        for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nage: 3", b"HTTP/1.1 200 OK\r\nage: 3\r\ncontent-length: 12"):
+            self.assertEqual(load.length(head), 12)
 
 
 class Costs(unittest.TestCase):

@@ -11,7 +11,7 @@ use super::{Db, DbError, DbResult, SHORT};
 
 const CHANNEL: &str = "nas_cron_due";
 /// Time without a hint after which the connection is tested: a broken one is as silent as an idle one.
-const QUIET: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Notifies every replica, including this one, that a one-shot within the horizon can be claimed.
 /// The payload is empty, so that Postgres merges the notifications of one transaction.

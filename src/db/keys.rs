@@ -17,6 +17,7 @@ use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, Stored
 const KEYS_LOCK: i64 = 0x6e_61_73_6b_65_79_73;
 
 struct Row {
+    read_at: DateTime<Utc>,
     kid: String,
     alg: SigningAlg,
     state: KeyState,
@@ -55,11 +56,11 @@ impl From<Row> for StoredKey {
     }
 }
 
-async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
+async fn rows(executor: impl PgExecutor<'_>) -> DbResult<Vec<Row>> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        SELECT kid, alg AS "alg: SigningAlg", state AS "state: KeyState", imported, public_jwk,
+        SELECT clock_timestamp() AS "read_at!", kid, alg AS "alg: SigningAlg", state AS "state: KeyState", imported, public_jwk,
                private_nonce, private_key, pem_path,
                published_at, activated_at, retired_at, gone_at, seen_at
         FROM signing_keys
@@ -68,7 +69,11 @@ async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(StoredKey::from).collect())
+    Ok(rows)
+}
+
+async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
+    Ok(rows(executor).await?.into_iter().map(StoredKey::from).collect())
 }
 
 async fn instant(executor: impl PgExecutor<'_>) -> DbResult<DateTime<Utc>> {
@@ -86,7 +91,12 @@ impl Db {
     /// again under [`Self::lock_signing_keys`].
     #[instrument(name = "db.signing_keys_now", skip_all, err(level = "debug"))]
     pub async fn signing_keys_now(&self) -> DbResult<(DateTime<Utc>, Vec<StoredKey>)> {
-        Ok((instant(self).await?, list(self).await?))
+        let rows = rows(self).await?;
+        let now = match rows.first() {
+            Some(row) => row.read_at,
+            None => instant(self).await?,
+        };
+        Ok((now, rows.into_iter().map(StoredKey::from).collect()))
     }
 
     /// Takes the lock for changes of keys, and reads the keys. Waits up to 4 s, then fails with `Contended`. Do no

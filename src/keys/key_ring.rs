@@ -17,7 +17,7 @@ use super::access_token::{self, AccessSubject};
 use super::encryption::KeyEncryptionKey;
 use super::fire_token::{self, FireSubject, TokenTtl, Validity};
 use super::jwks::Jwks;
-use super::rotation::{RotationPolicy, VIEW_STALENESS};
+use super::rotation::{self, RotationPolicy, VIEW_STALENESS};
 use super::signer::{Signer, SignerError};
 use super::sweep::{self, Done};
 use super::{KeyError, custody};
@@ -25,9 +25,9 @@ use crate::db::Db;
 use crate::domain::{KeyState, SigningAlg, StoredKey};
 use crate::heartbeat::rest;
 
-const REFRESH_EVERY: Duration = Duration::from_secs(5);
+const REFRESH_EVERY: Duration = Duration::from_secs(6);
 /// Pause after a failed refresh. With the timeout below, a refresh that hangs and the next one fit into a view's 10 s.
-const REFRESH_AGAIN: Duration = Duration::from_secs(1);
+const REFRESH_AGAIN: Duration = Duration::from_millis(500);
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +72,8 @@ struct View {
     unusable: HashSet<String>,
     active: Option<Arc<Signer>>,
     jwks: Option<Jwks>,
+    /// Instant from which a rotation step is due, by the database's clock; `None` if none is planned.
+    step_due_at: Option<Instant>,
 }
 
 /// Mints tokens and provides the JWKS. Share it in an `Arc`; readers never wait for the database.
@@ -115,7 +117,7 @@ impl KeyRing {
 
     async fn load(&self, db: &Db, strictness: Strictness) -> Result<(), KeyError> {
         let (loaded_at, loaded_wall) = (Instant::now(), self.clock.wall());
-        let keys = db.signing_keys().await?;
+        let (now, keys) = db.signing_keys_now().await?;
         let known = self.view.borrow().clone();
         let mut signers = HashMap::new();
         let mut unusable = HashSet::new();
@@ -142,7 +144,12 @@ impl KeyRing {
             .find(|key| key.record.state == KeyState::Active)
             .and_then(|key| signers.get(&key.record.kid).cloned());
         let jwks = Jwks::of(keys.iter().map(|key| &key.record));
-        let fresh = Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks });
+        let steps = rotation::plan(&sweep::records(&keys), &self.options.policy);
+        let step_due_at = steps.iter().map(|step| step.at).min().and_then(|at| {
+            // A step before `now` is due at once.
+            loaded_at.checked_add((at - now).to_std().unwrap_or_default())
+        });
+        let fresh = Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks, step_due_at });
         // Two reads may overlap (the loop's and a sweep's): the one that started later wins.
         self.view.send_if_modified(|view| {
             let newer = view.as_ref().is_none_or(|old| old.loaded_at <= fresh.loaded_at);
@@ -228,7 +235,7 @@ impl KeyRing {
         }
     }
 
-    /// Refreshes the view every 5 s. Never returns. Logs the start and the end of a series of failures.
+    /// Refreshes the view every 6 s. Never returns. Logs the start and the end of a series of failures.
     pub async fn keep_fresh(&self, db: &Db) {
         let mut failing = false;
         loop {
@@ -238,12 +245,21 @@ impl KeyRing {
         }
     }
 
-    /// Takes due rotation steps about every 30 s. Never returns.
+    /// Returns true if a rotation step is due by the current view, or if there is none.
+    fn step_is_due(&self) -> bool {
+        let view = self.view.borrow();
+        view.as_ref().is_none_or(|view| view.step_due_at.is_some_and(|at| at <= Instant::now()))
+    }
+
+    /// Takes due rotation steps about every 30 s. Never returns. Makes no statement while none is due.
     pub async fn keep_swept(&self, db: &Db) {
         let mut failing = false;
         loop {
             // With jitter, so that replicas that started together do not sweep together.
             rest(tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2)))).await;
+            if !self.step_is_due() {
+                continue;
+            }
             let outcome = tokio::time::timeout(SWEEP_TIMEOUT, self.sweep(db)).await;
             report(&mut failing, outcome.map(|swept| swept.map(drop)), "rotating the signing keys");
         }

@@ -14,7 +14,7 @@ use crate::heartbeat;
 use crate::metrics;
 
 /// Average time between rounds, with jitter so that replicas spread.
-const PERIOD: Duration = Duration::from_secs(15);
+const PERIOD: Duration = Duration::from_secs(20);
 /// Maximum number of rows in one statement.
 const BATCH: i64 = 2_000;
 /// Maximum number of consecutive statements that delete expired tasks. The next round continues.
@@ -30,10 +30,10 @@ const ERASE_STEPS: u32 = 64;
 /// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
 const IDLE_AUTH: i64 = 10_000;
 /// Number of rounds between two deletions of old history: about ten minutes.
-const PRUNE_EVERY: u32 = 40;
+const PRUNE_EVERY: u32 = 30;
 /// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica
 /// should make few statements.
-const WITHHELD_EVERY: u32 = 2;
+const WITHHELD_EVERY: u32 = 3;
 
 /// Settings of the maintenance loop.
 #[derive(Clone, Copy, Debug)]

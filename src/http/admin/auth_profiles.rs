@@ -1,7 +1,7 @@
 //! `/api/admin/auth-profiles`: the known auth profiles and defaults of the service, of an org and of an instance.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
 use nas_cron_protocol::{AuthPlace, AuthProfile, InstanceId, OrgId};
 use tokio::time::Instant;
@@ -14,9 +14,11 @@ use crate::http::auth_profiles::only;
 use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
+use crate::http::noted::Noted;
 
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
+type NotedAnswer = Result<(Extension<Noted>, Json<AuthProfiles>), Problem>;
 
 fn org(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
     path.name("org_id", OrgId::new).map(AuthPlace::Org)
@@ -37,10 +39,12 @@ async fn replace(profiles: &Profiles, actor: &Actor, place: AuthPlace, body: Bod
     read(profiles, actor, &place).await
 }
 
-async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Option<&str>) -> Answer {
-    let forgotten = profiles.forget(&place, only(query)?.as_ref(), actor.org_filter()).await?;
+async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Option<&str>) -> NotedAnswer {
+    let auth = only(query)?;
+    let forgotten = profiles.forget(&place, auth.as_ref(), actor.org_filter()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
-    read(profiles, actor, &place).await
+    let noted = auth.map_or_else(Noted::default, |auth| Noted::about("auth", auth));
+    Ok((Extension(noted), read(profiles, actor, &place).await?))
 }
 
 /// Read the service's auth profiles
@@ -70,7 +74,7 @@ pub(super) async fn delete_service(
     State(state): State<AdminState>,
     actor: Actor,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> NotedAnswer {
     forget(&state.profiles, &actor, AuthPlace::Service, query.as_deref()).await
 }
 
@@ -116,7 +120,7 @@ pub(super) async fn delete_org(
     actor: Actor,
     path: PathNames<String>,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> NotedAnswer {
     forget(&state.profiles, &actor, org(path)?, query.as_deref()).await
 }
 
@@ -163,6 +167,6 @@ pub(super) async fn delete_instance(
     actor: Actor,
     path: PathNames<String>,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> NotedAnswer {
     forget(&state.profiles, &actor, instance(path)?, query.as_deref()).await
 }

@@ -53,7 +53,7 @@ async fn every_change_has_a_line_with_its_caller_origin_subject_and_outcome() {
     );
     let by_config = lines(service, "actor=config").await;
     assert_eq!(by_config.len(), 1);
-    // What only the body tells is part of the subject, too.
+    // The subject includes what only the body tells.
     assert_eq!(
         (&by_config[0]["action"], &by_config[0]["subject"]),
         (&json!("create_admin_token"), &json!({ "token": "portal", "role": "admin" }))

@@ -96,7 +96,9 @@ const NAMES: &[(&str, &str)] = &[
     ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cbbbb"),
 ];
 
-/// Makes everything that the rows name, also if an earlier call has removed it.
+/// Makes everything that the rows name, also if an earlier call has removed it. The jobs that rows fire have started late
+/// in the future: the least time between two fires keeps them armed, because a delivery would also be that of the next
+/// seed's.
 async fn seed(world: &World) {
     world
         .sql(&format!(
@@ -104,13 +106,13 @@ async fn seed(world: &World) {
              ON CONFLICT (instance_id) DO UPDATE SET enabled = true;
              DELETE FROM holds; DELETE FROM job_holds; DELETE FROM one_shots;
              INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
-                                    dead_since, next_attempt_at)
+                                    dead_since, next_attempt_at, last_started_at)
              VALUES ('agent-1', 'job-1', gen_random_uuid(), 'k', '2100-01-01T00:00:00Z', '2100-01-01', '{callback}', 'dead',
-                     now(), NULL),
+                     now(), NULL, NULL),
                     ('agent-1', 'job-2', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0c', 'k', '2100-01-01T00:00:00Z', '2100-01-01',
-                     '{callback}', 'armed', NULL, '2100-01-01'),
+                     '{callback}', 'armed', NULL, '2100-01-01', '2099-01-01'),
                     ('agent-1', 'job-3', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b', 'k', '2026-01-01T00:00:00Z', '2026-01-01',
-                     '{callback}', 'delivered', NULL, NULL);
+                     '{callback}', 'delivered', NULL, NULL, '2099-01-01');
              INSERT INTO awaited_rearms (instance_id, job_id, schedule_id, delivered_at, recurrence, expected_at, check_at,
                                          closes_after, dormant_since)
              VALUES ('agent-1', 'job-3', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b', now(), 'interval', now(), now(), '14 d', now())

@@ -131,7 +131,7 @@ async fn invalid_tokens_are_described_by_field_and_not_stored() {
     let names: Vec<String> =
         sqlx::query_scalar("SELECT name FROM admin_tokens").fetch_all(&world.pool).await.unwrap();
     assert_eq!(names, ["limited"]);
-    // What is not given is that of the creator.
+    // A new token has the creator's rights unless others are given.
     let made = limited.call(&world.service, "POST", "/api/admin/tokens", Some(&new(json!({})))).await;
     assert_eq!(
         (&made.body["org_id"], &made.body["expires_at"]),

@@ -41,7 +41,7 @@ async fn matching_dead_letters_are_counted_and_redriven_batch_by_batch() {
     let first = admin.ok("POST", path, None).await;
     assert_eq!(first["redriven"], 2000);
     let next = first["next"].as_str().expect("more follow");
-    // What fails again meanwhile is left alone.
+    // One-shots that fail again meanwhile are left alone.
     admin
         .world
         .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL WHERE job_id = 'd'")

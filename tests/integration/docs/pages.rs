@@ -18,6 +18,7 @@ macro_rules! pages {
 
 pages! {
     admin_api: "docs/admin-api.md",
+    admin_operations: "docs/admin-operations.md",
     agent_identity: "docs/agent-identity.md",
     agent_tools: "docs/agent-tools.md",
     architecture: "docs/ARCHITECTURE.md",

@@ -249,7 +249,7 @@ async fn receiver_that_is_gone_disables_its_webhook() {
     })
     .await;
     assert_eq!((&gone["state"], &gone["pending"]), (&json!("gone"), &json!(1)));
-    // What happens meanwhile is not for it; what waited is sent when it is enabled.
+    // It gets no event of this time; deliveries that waited are sent once it is enabled.
     note(&world, Some("inst-1"), "2").await;
     eventually("the second event", async || {
         let count: i64 =
