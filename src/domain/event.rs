@@ -1,7 +1,7 @@
 //! Events: what has happened, for operators and portals.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::words;
+use nas_cron_protocol::{OrgId, words};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -49,6 +49,7 @@ pub struct Event {
     #[serde(rename = "type")]
     pub kind: String,
     /// The org of the webhooks that it is for; `null`: those of the whole service.
+    #[schema(value_type = Option<OrgId>)]
     pub org_id: Option<String>,
     /// Time of the first of the facts that it reports.
     pub occurred_at: DateTime<Utc>,

@@ -82,7 +82,6 @@ pub enum TaskRegistered {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct TaskRecord {
     /// Id of the task.
-    #[schema(value_type = uuid::Uuid)]
     pub task_id: TaskId,
     /// Time of its registration.
     pub created_at: DateTime<Utc>,

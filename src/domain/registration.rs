@@ -46,10 +46,13 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Agent {
     /// Its id.
+    #[schema(value_type = InstanceId)]
     pub instance_id: String,
     /// The org that owns it.
+    #[schema(value_type = OrgId)]
     pub org_id: String,
     /// The session planted in it at its first boot.
+    #[schema(value_type = Option<SessionId>)]
     pub bootstrap_session_id: Option<String>,
     /// True if it may provision and be fired.
     pub enabled: bool,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{Given, words};
+use nas_cron_protocol::{Given, OrgId, words};
 use uuid::Uuid;
 
 use super::event::Event;
@@ -58,6 +58,7 @@ pub struct Webhook {
     /// Purpose, for people.
     pub description: Option<String>,
     /// Only events of this org; `null`: of the whole service.
+    #[schema(value_type = Option<OrgId>)]
     pub org_id: Option<String>,
     /// Only events of these types; `null`: of all types.
     pub types: Option<Vec<String>>,

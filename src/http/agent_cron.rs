@@ -12,7 +12,6 @@ use nas_cron_protocol::agent_api::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::{ApiError, Caller, JsonBody, RememberedCaller, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
@@ -56,8 +55,7 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 /// The response is sent once the one-shot is durable. Repeating the request is safe.
 #[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = ProvisionRequest, responses(
-    (status = 200, description = "Armed durably.", body = ProvisionResponse),
-    AgentApiErrors, BodyErrors))]
+    (status = 200, description = "Armed durably.", body = ProvisionResponse)))]
 async fn provision(
     State(state): State<AgentCron>,
     caller: RememberedCaller,
@@ -101,8 +99,7 @@ async fn arm(
 /// No attempt starts after the response. Cancelling an unknown job succeeds.
 #[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = CancelRequest, responses(
-    (status = 200, description = "Cancelled, or the job had no one-shot.", body = CancelResponse),
-    AgentApiErrors, BodyErrors))]
+    (status = 200, description = "Cancelled, or the job had no one-shot.", body = CancelResponse)))]
 async fn cancel(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -160,7 +157,7 @@ impl From<OneShot> for DeadOneShot {
 #[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
     responses(
     (status = 200, description = "The one-shots of the calling instance only.", body = ListResponse),
-    AgentApiErrors))]
+    ))]
 async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
     let listing = state.one_shots.list(&caller.instance, caller.deadline).await?;
     state.scheduler.awake(&caller.instance);

@@ -16,8 +16,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Deadline;
-use super::error::ErrorBody;
-use super::error::responses::{AgentIdentityErrors, BodyErrors};
 use super::extract::PathNames;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
 use crate::identity::assertion::TaskRegistration;
@@ -71,10 +69,9 @@ async fn require_on(State(state): State<AgentIdentity>, request: Request, next: 
 #[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
     security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
     (status = 200, description = "Registered, now or earlier.", body = RegisterResponse),
-    AgentIdentityErrors, BodyErrors,
-    (status = 401, description = "The access token is missing or invalid.", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`: agent identities are off. `invalid_client` or `access_denied`, as in the agent API.", body = ErrorBody),
-    (status = 409, description = "`key_revoked`: a revoked key cannot be registered again. `too_many_identities`: revoke one, or name it in `replaces`.", body = ErrorBody)))]
+    (status = 401, description = "The access token is missing or invalid."),
+    (status = 403, description = "`agent_identity_off`: agent identities are off. `invalid_client` or `access_denied`, as in the agent API."),
+    (status = 409, description = "`key_revoked`: a revoked key cannot be registered again. `too_many_identities`: revoke one, or name it in `replaces`.")))]
 async fn register(
     State(state): State<AgentIdentity>,
     BearerCaller(caller): BearerCaller,
@@ -108,12 +105,11 @@ fn task_response(name: TaskName) -> RegisterTaskResponse {
 /// an identity already has 64 tasks, its least recently used task is revoked.
 #[utoipa::path(post, path = "/v1/agent/{agent_runtime_id}/task/register", operation_id = "register_task",
     tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
-    params(("agent_runtime_id" = String, Path, description = "The identity's ID.")), responses(
+    params(("agent_runtime_id" = AgentRuntimeId, Path, description = "The identity's ID.")), responses(
     (status = 200, description = "Registered, now or earlier.", body = RegisterTaskResponse),
-    AgentIdentityErrors, BodyErrors,
-    (status = 401, description = "`invalid_assertion`: the timestamp or the signature is invalid. `unknown_agent`: register a key first.", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`: agent identities are off. `access_denied`: the instance is disabled.", body = ErrorBody),
-    (status = 409, description = "`task_revoked`: the task of this signature was revoked. Sign a new timestamp.", body = ErrorBody)))]
+    (status = 401, description = "`invalid_assertion`: the timestamp or the signature is invalid. `unknown_agent`: register a key first."),
+    (status = 403, description = "`agent_identity_off`: agent identities are off. `access_denied`: the instance is disabled."),
+    (status = 409, description = "`task_revoked`: the task of this signature was revoked. Sign a new timestamp.")))]
 async fn register_task(
     State(state): State<AgentIdentity>,
     Deadline(deadline): Deadline,
@@ -137,8 +133,7 @@ pub(super) struct IdentitiesResponse {
 /// List the caller's identities and their tasks
 #[utoipa::path(get, path = "/v1/agent", operation_id = "list_identities", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])), responses(
-    (status = 200, description = "The identities of the calling instance only.", body = IdentitiesResponse),
-    AgentIdentityErrors))]
+    (status = 200, description = "The identities of the calling instance only.", body = IdentitiesResponse)))]
 async fn list(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -159,10 +154,9 @@ struct RevokeResponse {
 /// Once the response is sent, every replica rejects what the key signs. A revoked key cannot be registered again.
 #[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}", operation_id = "revoke_identity", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])),
-    params(("agent_runtime_id" = String, Path, description = "The identity's ID.")), responses(
+    params(("agent_runtime_id" = AgentRuntimeId, Path, description = "The identity's ID.")), responses(
     (status = 200, description = "Revoked, now or earlier.", body = RevokeResponse),
-    AgentIdentityErrors,
-    (status = 404, description = "The calling instance has no identity with this ID.", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no identity with this ID.")))]
 async fn revoke(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -180,11 +174,10 @@ async fn revoke(
 /// Once the response is sent, every replica rejects assertions for this task.
 #[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}/task/{task_id}", operation_id = "revoke_task",
     tag = "agent-identity", security(("portal_access_token" = []), ("agent_assertion" = [])),
-    params(("agent_runtime_id" = String, Path, description = "The identity's ID."),
-           ("task_id" = String, Path, description = "The task's ID.")), responses(
+    params(("agent_runtime_id" = AgentRuntimeId, Path, description = "The identity's ID."),
+           ("task_id" = TaskId, Path, description = "The task's ID.")), responses(
     (status = 200, description = "Revoked, now or earlier.", body = RevokeResponse),
-    AgentIdentityErrors,
-    (status = 404, description = "The calling instance has no task with this ID.", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no task with this ID.")))]
 async fn revoke_task(
     State(state): State<AgentIdentity>,
     caller: Caller,

@@ -9,8 +9,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::agent_cron::AgentCron;
-use super::error::ErrorBody;
-use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody, log_fields};
 use crate::auth_profiles::Registry;
@@ -25,11 +23,10 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 /// The job's one-shot is not re-armed; its next fire carries the new auth. An attempt in flight keeps the old one.
 #[utoipa::path(patch, path = "/api/agent-cron/jobs/{job_id}", operation_id = "change_job", tag = "agent-cron",
     security(("portal_access_token" = [])),
-    params(("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255)),
+    params(("job_id" = JobId, Path, description = "The job's ID, chosen by the agent.")),
     request_body = JobChange, responses(
     (status = 200, description = "Changed durably.", body = ChangedJob),
-    AgentApiErrors, BodyErrors,
-    (status = 404, description = "The calling instance has no job with this ID.", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no job with this ID.")))]
 async fn change(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -68,8 +65,7 @@ pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError>
 /// Returns the profiles of the calling instance, of its org and of the service, and the defaults that are set.
 #[utoipa::path(get, path = "/api/agent-cron/auth-profiles", operation_id = "get_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), responses(
-    (status = 200, description = "The known profiles, and the defaults for jobs without a profile.", body = AuthProfiles),
-    AgentApiErrors))]
+    (status = 200, description = "The known profiles, and the defaults for jobs without a profile.", body = AuthProfiles)))]
 async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<AuthProfiles>, ApiError> {
     shown(&state, &caller).await
 }
@@ -86,8 +82,7 @@ async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>,
 /// never send a secret.
 #[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
-    (status = 200, description = "The profiles after the change.", body = AuthProfiles),
-    AgentApiErrors, BodyErrors))]
+    (status = 200, description = "The profiles after the change.", body = AuthProfiles)))]
 async fn put(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -105,10 +100,9 @@ async fn put(
 /// warning.
 #[utoipa::path(delete, path = "/api/agent-cron/auth-profiles", operation_id = "delete_auth_profiles",
     tag = "agent-cron", security(("portal_access_token" = [])),
-    params(("auth" = Option<String>, Query, description = "Remove this profile only.", example = "claude:work")), responses(
+    params(("auth" = Option<AuthProfile>, Query, description = "Remove this profile only.", example = "claude:work")), responses(
     (status = 200, description = "The profiles after the change.", body = AuthProfiles),
-    AgentApiErrors,
-    (status = 400, description = "A parameter is invalid or unknown. The description begins with its name.", body = ErrorBody)))]
+    (status = 400, description = "A parameter is invalid or unknown. The description begins with its name.")))]
 async fn delete(
     State(state): State<AgentCron>,
     caller: Caller,

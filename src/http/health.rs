@@ -143,8 +143,7 @@ fn findings(probe: &dyn Probe) -> Findings {
 /// Succeeds while all background loops run. Independent of the database, because a restart would not end its outage.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
     (status = 200, description = "Alive.", body = Health),
-    (status = 503, description = "A background loop has stopped. Restart the process.", body = Health),
-))]
+    (status = 503, description = "A background loop has stopped. Restart the process.", body = Health)))]
 pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
     let health = match loops(probe.as_ref()) {
         Ok(()) => Health { status: "ok", checks: BTreeMap::new() },
@@ -158,8 +157,7 @@ pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<H
 /// For readiness probes and load balancers.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "Ready: every check passes. A failed `clock`, and a `database` that is unavailable for less than 15 s, are tolerated.", body = Health),
-    (status = 503, description = "A check fails, or the service is shutting down.", body = Health),
-))]
+    (status = 503, description = "A check fails, or the service is shutting down.", body = Health)))]
 pub async fn readyz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
     let health = readiness(probe.as_ref());
     (health.status_code(), Json(health))

@@ -10,8 +10,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::agent_cron::AgentCron;
-use super::error::ErrorBody;
-use super::error::responses::AgentApiErrors;
 use super::extract::{PathNames, QueryParams};
 use super::{ApiError, Caller, log_fields};
 use crate::domain::job_status;
@@ -31,13 +29,12 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 /// Returns its state, its current one-shot in any state, and its latest attempts with their outcomes.
 #[utoipa::path(get, path = "/api/agent-cron/jobs/{job_id}", operation_id = "show_job", tag = "agent-cron",
     security(("portal_access_token" = [])),
-    params(("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255),
+    params(("job_id" = JobId, Path, description = "The job's ID, chosen by the agent."),
         ("attempts" = Option<u32>, Query, description = "Maximum number of attempts; 10 without the parameter.", minimum = 1, maximum = 100)),
     responses(
     (status = 200, description = "The job, with or without a current one-shot.", body = JobStatus),
-    AgentApiErrors,
-    (status = 400, description = "A parameter is invalid or unknown. The description begins with its name.", body = ErrorBody),
-    (status = 404, description = "Nothing is stored about a job of the calling instance with this ID.", body = ErrorBody)))]
+    (status = 400, description = "A parameter is invalid or unknown. The description begins with its name."),
+    (status = 404, description = "Nothing is stored about a job of the calling instance with this ID.")))]
 async fn show(
     State(state): State<AgentCron>,
     caller: Caller,

@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{HeaderName, Response, StatusCode};
+use axum::http::header::HeaderValue;
+use axum::http::{HeaderName, Response};
 use axum::middleware::{self, Next};
-use axum::response::IntoResponse;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::error::ExpectedUnavailable;
+use super::error::{ExpectedUnavailable, Form};
 use super::extract::unread_body;
 use super::{ApiError, log_fields};
 use crate::metrics::{self, AgentApi, PanicPlace};
@@ -58,17 +57,22 @@ pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: us
         .layer(middleware::map_request(drop_invalid_id))
 }
 
-/// Rejects a request beyond the limit, unless its route is a quiet one.
+/// Rejects a request beyond the limit, unless its route is a quiet one. This error and that after a panic have the form of
+/// the path's callers.
 async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response<Body> {
+    let form = Form::of(request.uri().path());
     let route = request.extensions().get::<MatchedPath>();
-    if route.is_some_and(|route| QUIET_ROUTES.contains(&route.as_str())) {
-        return next.run(request).await;
-    }
-    let Ok(_place) = places.try_acquire() else {
+    let is_quiet = route.is_some_and(|route| QUIET_ROUTES.contains(&route.as_str()));
+    let place = if is_quiet { None } else { places.try_acquire().ok() };
+    if place.is_none() && !is_quiet {
         let reason = "too many requests in flight".into();
-        return ApiError::Unavailable { reason, retry_after: RETRY_CROWDED }.into_response();
-    };
-    next.run(request).await
+        return form.response(ApiError::Unavailable { reason, retry_after: RETRY_CROWDED });
+    }
+    let response = next.run(request).await;
+    if response.extensions().get::<Panicked>().is_some() {
+        return form.response(ApiError::Internal("the handler panicked".into()));
+    }
+    response
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,19 +163,23 @@ impl Drop for Line {
     }
 }
 
+/// Marks the response after a panic, until [`bounded`] gives it the form of its callers.
+#[derive(Clone, Copy, Debug)]
+struct Panicked;
+
 /// The response after a panic in a handler. The panic message is only logged (`nas_cron_base::logging::init`).
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     metrics::panicked(PanicPlace::Http);
-    let body = r#"{"error":"server_error","error_description":"internal error; the request can be retried"}"#;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(Panicked);
     response
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use axum::http::StatusCode;
+    use axum::http::header::CONTENT_TYPE;
     use axum::routing::{get, post};
     use nas_cron_base::testing::LogLines as Lines;
     use tower::ServiceExt;
@@ -189,7 +197,8 @@ mod tests {
             .route("/api/admin/agents/{instance_id}", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
             .route("/healthz", get(|| async {}))
             .route("/slow", get(std::future::pending::<()>))
-            .route("/api/agent-cron/list", get(broken));
+            .route("/api/agent-cron/list", get(broken))
+            .route("/api/admin/orgs", get(broken));
         observed(router, 2)
     }
 
@@ -307,6 +316,13 @@ mod tests {
             counted.contains("nas_cron_agent_api_requests_total{endpoint=\"list\",status_class=\"5xx\"} 1"),
             "{counted}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_problem_details_on_paths_that_agents_do_not_call() {
+        let response = send(request("GET", "/api/admin/orgs")).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ApiError;
-use super::error::{ErrorBody, TokenRefusal};
+use super::error::TokenRefusal;
 use super::extract::body;
 use super::extract::form::{self, FormFields};
 use crate::keys::access_token::SCOPE;
@@ -53,10 +53,10 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 #[expect(dead_code, reason = "documents the form, which is read field by field")]
 struct TokenRequest {
     /// Always `refresh_token`.
-    #[schema(example = "refresh_token")]
+    #[schema(pattern = "^refresh_token$", example = "refresh_token")]
     grant_type: String,
     /// The client that access tokens are issued to: always `hermes-cli-vps`.
-    #[schema(example = "hermes-cli-vps")]
+    #[schema(pattern = "^hermes-cli-vps$", example = "hermes-cli-vps")]
     client_id: String,
     /// The refresh token. Optional if the header `x-nous-refresh-token` has it.
     refresh_token: Option<String>,
@@ -115,9 +115,8 @@ impl From<RefreshError> for ApiError {
     params(("x-nous-refresh-token" = Option<String>, Header, description = "The refresh token. Optional if the form has it.")),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"), responses(
     (status = 200, description = "The tokens.", body = TokenResponse),
-    (status = 400, description = "`invalid_grant`: the refresh token is permanently invalid. `invalid_request`, `unsupported_grant_type` or `invalid_client`: the request is malformed.", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB.", body = ErrorBody),
-    (status = 503, description = "Temporarily unavailable: retry with the same token after `Retry-After`. Also if the built-in portal is off.", body = ErrorBody)))]
+    (status = 400, description = "`invalid_grant`: the refresh token is permanently invalid. `invalid_request`, `unsupported_grant_type` or `invalid_client`: the request is malformed."),
+    (status = 503, description = "Temporarily unavailable: retry with the same token after `Retry-After`. Also if the built-in portal is off.")))]
 async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Result<Response, ApiError> {
     let deadline = Instant::now() + BUDGET;
     // Not 404: on that, an enrolled agent would delete its tokens.

@@ -18,7 +18,6 @@ use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::ProblemBody;
 use super::extract::{body, json};
 use super::{ApiError, Problem, log_fields};
 use crate::backends::{Backends, RelayRequest};
@@ -123,11 +122,12 @@ impl IntoResponse for Answer {
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("backend_signature" = [])),
     request_body = WakeBody, responses(
     (status = 200, description = "`delivered`, `dropped`, `duplicate`, `gone`, `superseded` or `expired`. Nothing to retry.", body = RelayResponse),
-    (status = 400, description = "The body is signed, but it is not a valid wake-up.", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 401, description = "The signature is missing, invalid, expired, or made for another URL or body.", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse),
-    (status = 413, description = "The body is longer than 64 KiB.", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 502, description = "`not_accepted`: the agent did not accept the fire. The service retries; `Retry-After` is the agent's, or the time to the next attempt.", body = RelayResponse),
+    (status = 400, description = "The body is signed, but it is not a valid wake-up."),
+    (status = 401, description = "`invalid_signature`: the signature is missing, invalid, expired, or made for another URL or body."),
+    (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse,
+        headers(("Retry-After" = u64, description = "Seconds to wait."))),
+    (status = 502, description = "`not_accepted`: the agent did not accept the fire. The service retries; `Retry-After` is the agent's, or the time to the next attempt.", body = RelayResponse,
+        headers(("Retry-After" = u64, description = "Seconds to wait."))),
     (status = 503, description = "`early`: the one-shot is due later. Also if the database is unavailable. See `Retry-After`.", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
     let (backend, wake) = state.verified(request).await?;

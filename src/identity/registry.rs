@@ -15,7 +15,6 @@ use crate::store_error::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct IdentityRecord {
     /// ID of the identity.
-    #[schema(value_type = uuid::Uuid)]
     pub agent_runtime_id: AgentRuntimeId,
     /// The OpenSSH line, without a comment.
     #[schema(example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea")]

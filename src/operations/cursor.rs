@@ -2,10 +2,26 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nas_cron_protocol::schema::TextSchema;
 use nas_cron_protocol::{InvalidField, json};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// The type of cursors in the `OpenAPI` document.
+#[derive(Clone, Copy, Debug)]
+pub enum Cursor {}
+
+nas_cron_protocol::text_schema!(
+    Cursor,
+    TextSchema {
+        description: "Opaque place in a list: the `next` of the previous page.",
+        max_bytes: None,
+        pattern: Some("^[A-Za-z0-9_-]+$"),
+        format: Some("cursor"),
+        example: "WyI5YzM4ZjJhMWQwNGUiLCJhY21lIl0",
+    }
+);
 
 /// Returns a word that differs for different selections.
 pub(super) fn fingerprint(selection: &impl Serialize) -> String {

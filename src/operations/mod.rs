@@ -10,6 +10,8 @@ pub mod holds;
 pub mod jobs;
 pub mod orgs;
 
+pub use self::cursor::Cursor;
+
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use crate::db::{Db, DbError};

@@ -1,6 +1,9 @@
 //! Reads webhooks from JSON. Errors name the field.
 
-use nas_cron_protocol::{Fields, FieldsError, Given, InvalidField, OrgId, http_url};
+use nas_cron_protocol::schema::TextSchema;
+use nas_cron_protocol::{
+    Fields, FieldsError, Given, InvalidField, MAX_URL, OrgId, http_url, http_url_schema,
+};
 use serde_json::Value;
 use url::Url;
 
@@ -8,6 +11,42 @@ use crate::domain::event::EventType;
 
 /// Maximum length of a description, in bytes.
 const DESCRIPTION: usize = 255;
+
+/// The type of a webhook's URL in the `OpenAPI` document.
+#[derive(Clone, Copy, Debug)]
+pub enum WebhookUrl {}
+
+nas_cron_protocol::text_schema!(
+    WebhookUrl,
+    TextSchema {
+        max_bytes: Some(MAX_TEXT),
+        ..http_url_schema(
+            "URL that receives events: https and a public address, unless `callback_allow` permits it. It may have a query.",
+            "https://ops.example/nas-cron"
+        )
+    }
+);
+
+/// The type of a webhook's description in the `OpenAPI` document.
+#[derive(Clone, Copy, Debug)]
+pub enum WebhookPurpose {}
+
+nas_cron_protocol::text_schema!(
+    WebhookPurpose,
+    TextSchema {
+        description: "Purpose of a webhook, for people.",
+        max_bytes: Some(DESCRIPTION),
+        // Not blank, and without control characters.
+        pattern: Some(
+            "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+        ),
+        format: None,
+        example: "pages the operators of acme",
+    }
+);
+
+/// Maximum length of the text of a URL, in bytes: its stored form may have one more for the path.
+const MAX_TEXT: usize = MAX_URL - 1;
 
 /// A webhook to be created.
 #[derive(Clone, Debug)]
@@ -61,7 +100,13 @@ pub fn change(mut fields: Fields) -> Result<Change, FieldsError> {
 
 /// Parses the URL of a webhook. A query is allowed.
 pub fn url(text: &str) -> Result<Url, InvalidField> {
-    http_url(text).map_err(|problem| InvalidField::new("url", problem))
+    let wrong = |problem: String| InvalidField::new("url", problem);
+    let url = http_url(text).map_err(wrong)?;
+    // What is stored has a path and escapes, and may therefore be longer.
+    if text.len() > MAX_TEXT || url.as_str().len() > MAX_URL {
+        return Err(wrong(format!("must be at most {MAX_TEXT} bytes long, with its escapes")));
+    }
+    Ok(url)
 }
 
 /// Checks a description.
@@ -134,6 +179,16 @@ mod tests {
             (r#"{"url":"https://a.example","secret":"x"}"#, "secret: unknown field"),
         ] {
             assert!(problem(json).starts_with(expected), "{json}: {}", problem(json));
+        }
+    }
+
+    #[test]
+    fn url_that_is_too_long_as_stored_is_rejected_by_name() {
+        let base = "https://ops.example";
+        let longest = format!("{base}?{}", "x".repeat(MAX_TEXT - base.len() - 1));
+        assert_eq!(url(&longest).unwrap().as_str().len(), MAX_URL);
+        for text in [format!("{longest}x"), format!("{base}/{}", "é".repeat(400))] {
+            assert_eq!(url(&text).unwrap_err().field, "url", "{}", text.len());
         }
     }
 }

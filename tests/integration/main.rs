@@ -34,6 +34,7 @@ mod nginx;
 mod not_after;
 mod one_shot_model;
 mod one_shot_rules;
+mod openapi;
 mod operations;
 mod operator;
 mod own_agent;

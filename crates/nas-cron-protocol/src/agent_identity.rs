@@ -7,18 +7,27 @@ use crate::{AgentRuntimeId, TaskId};
 /// Request to register a key. Unknown fields are ignored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({
+        "agent_public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"
+    }))
+)]
 pub struct RegisterRequest {
     /// Public half of an Ed25519 key pair, as an OpenSSH line. A comment at its end is dropped.
     #[cfg_attr(
         feature = "openapi",
         schema(
             example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea",
-            max_length = 1024
+            max_length = 1024,
+            pattern = "^[ \\t]*ssh-ed25519[ \\t]+AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}(?:[ \\t][^\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f]*)?$",
+            format = "openssh-key"
         )
     )]
     pub agent_public_key: String,
     /// ID of the identity that this one replaces. It is revoked in the same transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::AgentRuntimeId>))]
     pub replaces: Option<String>,
 }
 
@@ -27,7 +36,6 @@ pub struct RegisterRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterResponse {
     /// ID of the identity. Signed messages start with it.
-    #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub agent_runtime_id: AgentRuntimeId,
 }
 
@@ -36,10 +44,23 @@ pub struct RegisterResponse {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterTaskRequest {
     /// RFC 3339 in whole seconds and UTC; at most 5 minutes off the service's clock.
-    #[cfg_attr(feature = "openapi", schema(example = "2026-06-18T12:34:56Z"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+            format = "date-time",
+            example = "2026-06-18T12:34:56Z"
+        )
+    )]
     pub timestamp: String,
     /// Ed25519 signature of `{agent_runtime_id}:{timestamp}`, in base64.
-    #[cfg_attr(feature = "openapi", schema(min_length = 88, max_length = 88))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            pattern = "^[A-Za-z0-9+/]{85}[AQgw]==$",
+            example = "O7Eu2jwpjbXeJVl/VNkk8uF+eKJq2JU+2CGO5oLwu76QIeLzAJ0VLJEb8fJexoOpAnFBZnZ6+9jlvQ+wEk7Lig=="
+        )
+    )]
     pub signature: String,
 }
 
@@ -49,7 +70,6 @@ pub struct RegisterTaskRequest {
 pub struct RegisterTaskResponse {
     /// ID of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub task_id: Option<TaskId>,
     /// ID of the task, encrypted to the agent: a libsodium sealed box (`crypto_box_seal`) to the X25519 key that is
     /// derived from its Ed25519 key, in base64.

@@ -162,17 +162,15 @@ impl std::fmt::Display for AuthChoice {
 
 #[cfg(feature = "openapi")]
 mod schema {
-    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
-    use utoipa::openapi::{RefOr, schema::Object};
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, Schema, Type};
     use utoipa::{PartialSchema, ToSchema};
 
-    use super::AuthChoice;
+    use super::{AuthChoice, AuthProfile};
 
     impl PartialSchema for AuthChoice {
         fn schema() -> RefOr<Schema> {
-            let profile = || -> Object {
-                ObjectBuilder::new().schema_type(Type::String).examples(["claude:work"]).build()
-            };
+            let profile = || Ref::from_schema_name(AuthProfile::name());
             let never = ObjectBuilder::new()
                 .schema_type(Type::Boolean)
                 .enum_values(Some([false]))
@@ -192,7 +190,11 @@ mod schema {
         }
     }
 
-    impl ToSchema for AuthChoice {}
+    impl ToSchema for AuthChoice {
+        fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+            schemas.push((AuthProfile::name().into_owned(), AuthProfile::schema()));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,10 @@ use super::secret_text::looks_secret;
 const MAX_PROVIDER: usize = 64;
 /// Maximum length of the name in bytes.
 const MAX_NAME: usize = 128;
+/// Regular expression (ECMA-262) of profiles: no long run of letters and digits, which may be a secret. Outside ASCII, it has
+/// more than letters and digits.
+#[cfg(feature = "openapi")]
+const PATTERN: &str = "^(?!.*[A-Za-z0-9]{24})[a-z0-9][a-z0-9._-]{0,63}:[^\\u0000-/:-@\\[-`{-\\u00a9][^\\u0000-*,:-?\\[-^`{-\\u00a9]{0,127}$";
 const GRAMMAR: &str = "must be provider:name, such as claude:work; the provider has lower-case letters, digits and \
                        . _ - (at most 64), the name has letters, digits and . _ - @ + / (at most 128 bytes), and both start \
                        with a letter or digit";
@@ -23,6 +27,18 @@ const SECRET: &str = "looks like a secret and was discarded: give the name of on
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AuthProfile(String);
+
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    AuthProfile,
+    crate::schema::TextSchema {
+        description: "An auth profile as `provider:name`. Never a secret: a value that looks like one is rejected.",
+        max_bytes: Some(Self::MAX),
+        pattern: Some(PATTERN),
+        format: Some("auth-profile"),
+        example: "claude:work",
+    }
+);
 
 impl AuthProfile {
     /// Maximum length in bytes.
@@ -94,6 +110,12 @@ mod tests {
 
     use super::*;
 
+    /// The pattern of the schema without its first condition, which the crate `regex` does not have.
+    #[cfg(feature = "openapi")]
+    fn grammar() -> regex::Regex {
+        regex::Regex::new(&PATTERN.replacen("(?!.*[A-Za-z0-9]{24})", "", 1)).unwrap()
+    }
+
     fn rejected(value: &str) -> &'static str {
         let error = AuthProfile::new(value).expect_err(value);
         assert_eq!(error.field, "auth");
@@ -124,6 +146,8 @@ mod tests {
             "claude:abcdefghijklmnopqrstuvw",
         ] {
             assert_eq!(AuthProfile::new(name).map(|one| one.to_string()), Ok(name.to_owned()));
+            #[cfg(feature = "openapi")]
+            assert!(grammar().is_match(name), "{name}");
             let longest = format!("{}:{}", "p-".repeat(32), "n-".repeat(64));
             assert_eq!(longest.len(), AuthProfile::MAX);
             assert!(AuthProfile::new(longest).is_ok());
@@ -159,6 +183,8 @@ mod tests {
             "https://example.com",
         ] {
             assert_eq!(rejected(other), GRAMMAR, "{other:?}");
+            #[cfg(feature = "openapi")]
+            assert!(!other.is_ascii() || !grammar().is_match(other), "{other:?}");
         }
         assert_eq!(rejected(&format!("{}:a", "p-".repeat(33))), GRAMMAR);
         assert_eq!(rejected(&format!("p:{}", "n-".repeat(65))), GRAMMAR);

@@ -5,8 +5,29 @@ use url::{Host, Url};
 
 use super::InvalidField;
 
+/// Regular expression (ECMA-262) of the scheme and the authority of a URL.
+#[cfg(feature = "openapi")]
+macro_rules! authority {
+    () => {
+        concat!(
+            "^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}",
+            "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]?|\\[[0-9A-Fa-f:.]+\\]|",
+            "(?:[A-Za-z0-9_\\u00a1-\\uffff-]+[.])*[0-9]*[A-Za-z_\\u00a1-\\uffff-][A-Za-z0-9_\\u00a1-\\uffff-]*[.]?)",
+            "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
+        )
+    };
+}
+
 const FIELD: &str = "agent_callback_url";
-const MAX_LENGTH: usize = 2048;
+/// Maximum length of an http or https URL, in bytes.
+pub const MAX_URL: usize = 2048;
+/// Regular expression (ECMA-262) of http and https URLs without credentials and fragment. The host is an IPv4 address in
+/// decimal, an IPv6 address, or a name that does not end in a number.
+#[cfg(feature = "openapi")]
+const HTTP_URL: &str = concat!(authority!(), "(?:[/?][^\\s\\\\#\\u0000-\\u001f\\u007f-\\u009f]*)?$");
+/// The same, without a query.
+#[cfg(feature = "openapi")]
+const BASE_URL: &str = concat!(authority!(), "(?:/[^\\s\\\\?#\\u0000-\\u001f\\u007f-\\u009f]*)?$");
 /// Path of the fire endpoint, below the base URL.
 const FIRE_PATH: &str = "/api/cron/fire";
 
@@ -19,12 +40,24 @@ pub struct CallbackUrl {
     was_fire_url: bool,
 }
 
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    CallbackUrl,
+    crate::schema::TextSchema {
+        pattern: Some(BASE_URL),
+        ..http_url_schema(
+            "Base URL of an agent: http or https, without credentials, query and fragment. An IPv4 address is in decimal.",
+            "https://agent-1.example"
+        )
+    }
+);
+
 impl CallbackUrl {
     /// Validates the syntax. A trailing slash and a path prefix are allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let base = base_of(text);
         let url = http_url(base).map_err(|problem| InvalidField::new(FIELD, problem))?;
-        if text.len() > MAX_LENGTH {
+        if text.len() > MAX_URL {
             return Err(InvalidField::new(FIELD, TOO_LONG));
         }
         if url.query().is_some() {
@@ -61,7 +94,7 @@ const TOO_LONG: &str = "must be at most 2048 bytes long";
 /// Parses an http or https URL that every reader takes for the same address: without credentials and fragment, and with a
 /// host in its usual form. The error is the problem.
 pub fn http_url(text: &str) -> Result<Url, String> {
-    if text.len() > MAX_LENGTH {
+    if text.len() > MAX_URL {
         return Err(TOO_LONG.to_owned());
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -102,6 +135,18 @@ pub fn http_url(text: &str) -> Result<Url, String> {
         return Err(format!("must write an IPv4 address in decimal: this host is read as {address}"));
     }
     Ok(url)
+}
+
+/// The schema of the URLs that [`http_url`] accepts.
+#[cfg(feature = "openapi")]
+pub const fn http_url_schema(description: &'static str, example: &'static str) -> crate::schema::TextSchema {
+    crate::schema::TextSchema {
+        description,
+        max_bytes: Some(MAX_URL),
+        pattern: Some(HTTP_URL),
+        format: Some("uri"),
+        example,
+    }
 }
 
 /// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.
@@ -188,6 +233,10 @@ mod tests {
             let url = CallbackUrl::parse(entry["url"].as_str().unwrap())
                 .unwrap_or_else(|error| panic!("{entry}: {}", error.problem));
             assert_eq!(url.url().host_str(), entry["host"].as_str(), "{entry}");
+            #[cfg(feature = "openapi")]
+            for pattern in [BASE_URL, HTTP_URL] {
+                assert!(regex::Regex::new(pattern).unwrap().is_match(url.as_str()), "{entry}: {pattern}");
+            }
             assert_eq!(url.as_str(), entry["url"]);
         }
         for entry in entries("refused") {

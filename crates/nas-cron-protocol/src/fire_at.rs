@@ -7,6 +7,34 @@ use super::{InvalidField, date_time};
 
 const FIELD: &str = "fire_at";
 const MAX_LENGTH: usize = 64;
+/// Regular expression (ECMA-262) of the years that are accepted, for RFC 3339 date-times.
+#[cfg(feature = "openapi")]
+const YEARS: &str = "^(?:19[7-9][0-9]|[2-9][0-9]{3})-";
+
+/// The schema of a time: RFC 3339, which is the part of the grammar that other programs know.
+#[cfg(feature = "openapi")]
+pub(super) const fn time_schema(
+    description: &'static str,
+    example: &'static str,
+) -> crate::schema::TextSchema {
+    crate::schema::TextSchema {
+        description,
+        max_bytes: Some(MAX_LENGTH),
+        pattern: Some(YEARS),
+        format: Some("date-time"),
+        example,
+    }
+}
+
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    FireAt,
+    time_schema(
+        "Time of a fire: RFC 3339, to the microsecond, in the years 1970 to 9999, seconds 00 to 59. Other forms of ISO \
+         8601 with an offset are accepted, too: see `docs/contract.md#times`.",
+        "2026-06-18T12:34:56.250000+00:00"
+    )
+);
 
 /// The time of a fire: ISO 8601 with an offset. The text is kept byte for byte, because agents compare it as a string: a
 /// rewritten form would make them re-provision for ever. The service compares the instant.

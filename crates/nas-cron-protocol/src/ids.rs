@@ -27,9 +27,14 @@ pub fn check_identifier(field: &'static str, value: &str, max: usize) -> Result<
     Ok(())
 }
 
+/// Regular expression (ECMA-262) of the texts that [`check_identifier`] accepts, apart from the length.
+pub const IDENTIFIER_PATTERN: &str = "^[^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000](?:\
+                                      [^\\u0000-\\u001f\\u007f-\\u009f]*\
+                                      [^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000])?$";
+
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $field:literal, $max:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])+ $name:ident, $field:literal, $max:literal, $example:literal) => {
+        $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $name(String);
@@ -67,28 +72,37 @@ macro_rules! text_id {
                 Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
             }
         }
+
+        #[cfg(feature = "openapi")]
+        crate::text_schema!($name, crate::schema::TextSchema {
+            description: concat!($($doc),+).trim_ascii_start(),
+            max_bytes: Some($max),
+            pattern: Some(IDENTIFIER_PATTERN),
+            format: None,
+            example: $example,
+        });
     };
 }
 
 text_id!(
     /// An agent instance, by the portal's name for it.
-    InstanceId, "instance_id", 255
+    InstanceId, "instance_id", 255, "agent-1"
 );
 text_id!(
     /// The organisation that owns an instance.
-    OrgId, "org_id", 255
+    OrgId, "org_id", 255, "acme"
 );
 text_id!(
     /// The bootstrap session of a hosted agent: the `sid` of its tokens.
-    SessionId, "bootstrap_session_id", 255
+    SessionId, "bootstrap_session_id", 255, "boot-5d0c"
 );
 text_id!(
     /// A cron job of one instance, named by the agent.
-    JobId, "job_id", 255
+    JobId, "job_id", 255, "ab12cd34"
 );
 text_id!(
     /// The key that makes arming idempotent. Opaque to the service; real agents send `"{job_id}:{fire_at}"`.
-    DedupKey, "dedup_key", 512
+    DedupKey, "dedup_key", 512, "ab12cd34:2026-06-18T12:34:56.250000+00:00"
 );
 
 impl SessionId {
@@ -132,6 +146,18 @@ impl ScheduleId {
     }
 }
 
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    ScheduleId,
+    crate::schema::TextSchema {
+        description: "Opaque ID of a one-shot.",
+        max_bytes: None,
+        pattern: None,
+        format: Some("uuid"),
+        example: "0190a5e4-7c1e-7000-8000-000000000000",
+    }
+);
+
 impl std::fmt::Display for ScheduleId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.as_hyphenated().fmt(f)
@@ -141,8 +167,8 @@ impl std::fmt::Display for ScheduleId {
 /// Declares an ID that the service issues and agents sign. It is random, because it must not be guessable, and has a single
 /// textual form, because the signature covers the text.
 macro_rules! signed_id {
-    ($(#[$doc:meta])* $name:ident, $field:literal, $whence:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])+ $name:ident, $field:literal, $whence:literal, $example:literal) => {
+        $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
@@ -173,16 +199,25 @@ macro_rules! signed_id {
                 Self::parse(text)
             }
         }
+
+        #[cfg(feature = "openapi")]
+        crate::text_schema!($name, crate::schema::TextSchema {
+            description: concat!($($doc),+).trim_ascii_start(),
+            max_bytes: None,
+            pattern: Some("^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+            format: Some("uuid"),
+            example: $example,
+        });
     };
 }
 
 signed_id!(
     /// ID of an agent identity: one key of one instance.
-    AgentRuntimeId, "agent_runtime_id", "a registration returned"
+    AgentRuntimeId, "agent_runtime_id", "a registration returned", "8f14e45f-ceea-467a-9af0-dd1c3d5b7a10"
 );
 signed_id!(
     /// ID of a task that an identity has registered and calls with.
-    TaskId, "task_id", "a task registration returned"
+    TaskId, "task_id", "a task registration returned", "c9f0f895-fb98-4ab9-a7f5-1a2d3c4b5e60"
 );
 
 impl From<Uuid> for ScheduleId {
@@ -217,5 +252,18 @@ mod tests {
             assert_eq!(JobId::new(text).unwrap().as_str(), text);
         }
         assert!(JobId::new("x".repeat(255)).is_ok() && JobId::new("x".repeat(256)).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pattern_of_the_schema_matches_what_is_accepted(
+            text in r"(?s).{0,4}",
+            edge in "[a\\x00\\t\\n \\x7f\\x85\\xa0\u{1680}\u{2003}\u{2028}\u{202f}\u{3000}\u{feff}]{0,3}",
+        ) {
+            let pattern = regex::Regex::new(IDENTIFIER_PATTERN).unwrap();
+            for value in [text.clone(), edge.clone(), format!("{edge}{text}"), format!("{text}{edge}"), format!("x{edge}x")] {
+                proptest::prop_assert_eq!(pattern.is_match(&value), JobId::new(&value).is_ok(), "{:?}", value);
+            }
+        }
     }
 }

@@ -30,19 +30,24 @@ pub mod json;
 mod not_after;
 mod one_shot_state;
 pub mod relay;
+#[cfg(feature = "openapi")]
+pub mod schema;
 mod secret_text;
 
 pub use auth_choice::AuthChoice;
 pub use auth_profile::AuthProfile;
 pub use auth_scope::{AuthPlace, AuthScope};
 pub use backend_name::BackendName;
-pub use callback_url::{CallbackUrl, http_url};
+#[cfg(feature = "openapi")]
+pub use callback_url::http_url_schema;
+pub use callback_url::{CallbackUrl, MAX_URL, http_url};
 pub use effective_auth::{AuthSource, EffectiveAuth, resolve_auth};
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::{FireAt, instant_of};
 pub use fire_outcome::FireOutcome;
 pub use ids::{
-    AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId, check_identifier,
+    AgentRuntimeId, DedupKey, IDENTIFIER_PATTERN, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId,
+    check_identifier,
 };
 pub use isoformat::isoformat;
 pub use not_after::NotAfter;

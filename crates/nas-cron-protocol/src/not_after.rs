@@ -12,6 +12,15 @@ const FIELD: &str = "not_after";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAfter(DateTime<Utc>);
 
+#[cfg(feature = "openapi")]
+crate::text_schema!(
+    NotAfter,
+    super::fire_at::time_schema(
+        "Latest start of an attempt, in the forms of `FireAt`. Not before `fire_at`.",
+        "2026-06-18T13:00:00+00:00"
+    )
+);
+
 impl NotAfter {
     /// Parses the limit of a fire at `fire_at`, in the same formats. Fails if it is earlier.
     pub fn parse(text: &str, fire_at: &FireAt) -> Result<Self, InvalidField> {

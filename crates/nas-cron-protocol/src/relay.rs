@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WakeBody {
     /// Instance that owns the job.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::InstanceId))]
     pub instance_id: String,
     /// ID of the job.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// ID of the one-shot.
-    #[cfg_attr(feature = "openapi", schema(example = "0190a5e4-7c1e-7000-8000-000000000000"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Time of the fire, byte for byte as provisioned.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::FireAt))]
     pub fire_at: String,
 }
 

@@ -5,7 +5,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use nas_cron_protocol::{Fields, FieldsError, InstanceId, InvalidField, OrgId};
+use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 use serde_json::{Map, Value};
 use tracing::info;
 
@@ -13,8 +13,8 @@ use super::AdminState;
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::actor::Actor;
 use crate::domain::registration::{Agent, AgentFilter, AgentPage, EnabledAgent, Registration, ShownAgent};
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::responses::UnknownAgent;
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
 
 /// Default number of agents per page.
@@ -25,17 +25,15 @@ const MAX_LIMIT: u32 = 1_000;
 /// The registration of an agent. Omitted fields keep their current value.
 #[derive(utoipa::ToSchema)]
 #[schema(as = AgentRegistration)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documents what `directory::registration` reads")]
 pub(super) struct RegistrationBody {
     /// The org that owns the agent. Its tokens carry the same `org_id`.
-    #[schema(min_length = 1, max_length = 255)]
-    org_id: String,
+    org_id: OrgId,
     /// The bootstrap session: the `sid` of the agent's tokens. `null` removes it.
-    #[schema(min_length = 1, max_length = 255)]
-    bootstrap_session_id: Option<String>,
+    bootstrap_session_id: Option<SessionId>,
     /// The agent's callback URL, also for its armed one-shots. Usually omitted: the agent sends it with each provision.
-    #[schema(max_length = 2048, format = "uri")]
-    callback_url: Option<String>,
+    callback_url: Option<CallbackUrl>,
     /// True if the agent may call the agent API and be fired. Default for a new agent: `true`. `false` holds its fires;
     /// none is lost.
     enabled: Option<bool>,
@@ -51,16 +49,15 @@ pub(super) struct RegistrationBody {
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255),
+        ("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
         ("move_org" = Option<bool>, Query, description = "Move the agent to this org if it belongs to another. Default: false."),
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
-        (status = CREATED, description = "The agent was added.", body = Agent),
+        (status = CREATED, description = "The agent was added.", body = Agent,
+            headers(("Location" = String, description = "Path of the agent."))),
         (status = OK, description = "The agent was known. It now has this registration.", body = Agent),
-        AdminBodyErrors,
-        AdminErrors,
-        (status = CONFLICT, description = "The agent belongs to another org, or another agent has the bootstrap session.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "The agent belongs to another org, or another agent has the bootstrap session."),
     )
 )]
 pub(super) async fn put(
@@ -148,10 +145,9 @@ fn location(instance_id: &str) -> String {
     operation_id = "get_agent",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
     responses(
         (status = OK, description = "The agent.", body = ShownAgent),
-        AdminErrors,
         UnknownAgent,
     )
 )]
@@ -168,8 +164,8 @@ pub(super) async fn get(
 /// Its due one-shots fire at once, unless a hold covers them.
 #[utoipa::path(post, path = "/api/admin/agents/{instance_id}/enable", operation_id = "enable_agent", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
-    responses((status = OK, description = "The agent is enabled.", body = EnabledAgent), InvalidInput, AdminErrors,
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
+    responses((status = OK, description = "The agent is enabled.", body = EnabledAgent),
         UnknownAgent))]
 pub(super) async fn enable(
     State(state): State<AdminState>,
@@ -184,8 +180,8 @@ pub(super) async fn enable(
 /// Holds its fires and refuses its calls. No fire is lost.
 #[utoipa::path(post, path = "/api/admin/agents/{instance_id}/disable", operation_id = "disable_agent", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
-    responses((status = OK, description = "The agent is disabled.", body = EnabledAgent), InvalidInput, AdminErrors,
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
+    responses((status = OK, description = "The agent is disabled.", body = EnabledAgent),
         UnknownAgent))]
 pub(super) async fn disable(
     State(state): State<AdminState>,
@@ -217,10 +213,9 @@ async fn set_enabled(
     operation_id = "delete_agent",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
     responses(
         (status = NO_CONTENT, description = "The agent was removed."),
-        AdminErrors,
         UnknownAgent,
     )
 )]
@@ -245,15 +240,13 @@ pub(super) async fn delete(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("org_id" = Option<String>, Query, description = "Only agents of this org."),
+        ("org_id" = Option<OrgId>, Query, description = "Only agents of this org."),
         ("enabled" = Option<bool>, Query, description = "Only enabled (`true`) or only disabled (`false`) agents."),
         ("limit" = Option<u32>, Query, description = "Maximum number of agents, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page."),
+        ("after" = Option<InstanceId>, Query, description = "Resume after this cursor: the `next` of the previous page."),
     ),
     responses(
         (status = OK, description = "A page of agents.", body = AgentPage),
-        InvalidInput,
-        AdminErrors,
     )
 )]
 pub(super) async fn list(

@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use super::AdminState;
 use crate::audit::{AuditFilter, AuditLine};
 use crate::domain::actor::Actor;
-use crate::http::error::responses::{AdminErrors, InvalidInput};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{QueryParams, refuse};
 
@@ -35,18 +34,16 @@ pub(super) struct AuditPage {
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("actor" = Option<String>, Query, description = "Only calls of this token or command user."),
-        ("action" = Option<String>, Query, description = "Only calls of this operation ID."),
-        ("subject" = Option<String>, Query, description = "Only calls about this, as `name=value`: `instance_id=agent-1`."),
+        ("actor" = Option<String>, Query, description = "Only calls of this token or command user.", pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("action" = Option<String>, Query, description = "Only calls of this operation ID.", pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("subject" = Option<String>, Query, description = "Only calls about this, as `name=value`: `instance_id=agent-1`.", pattern = "^[^=\\u0000-\\u001f\\u007f-\\u009f]+=[^\\u0000-\\u001f\\u007f-\\u009f]+$", example = "instance_id=agent-1"),
         ("since" = Option<DateTime<Utc>>, Query, description = "Only calls at this time or later."),
         ("until" = Option<DateTime<Utc>>, Query, description = "Only calls before this time."),
         ("limit" = Option<u32>, Query, description = "Maximum number of lines, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
-        ("before" = Option<String>, Query, description = "Resume before this cursor: the `next` of the previous page."),
+        ("before" = Option<i64>, Query, description = "Resume before this cursor: the `next` of the previous page."),
     ),
     responses(
         (status = OK, description = "A page of lines.", body = AuditPage),
-        InvalidInput,
-        AdminErrors,
     )
 )]
 pub(super) async fn list(

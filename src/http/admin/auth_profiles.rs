@@ -3,25 +3,18 @@
 use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
 use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
-use nas_cron_protocol::{AuthPlace, InstanceId, OrgId};
+use nas_cron_protocol::{AuthPlace, AuthProfile, InstanceId, OrgId};
 use tokio::time::Instant;
 use tracing::info;
-use utoipa::IntoResponses;
 
 use super::AdminState;
 use crate::auth_profiles::{PUT_WITHIN, Profiles, Registry};
 use crate::domain::actor::Actor;
 use crate::http::auth_profiles::only;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
+use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 use crate::http::noted::Noted;
-
-/// The response of all operations on auth profiles.
-#[derive(IntoResponses)]
-#[response(status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.")]
-#[expect(dead_code, reason = "documents the response")]
-struct Known(AuthProfiles);
 
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
@@ -56,7 +49,7 @@ async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Opt
 
 /// Read the service's auth profiles
 #[utoipa::path(get, path = "/api/admin/auth-profiles/service", operation_id = "get_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent))]
+    tag = "admin", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent))]
 pub(super) async fn get_service(State(state): State<AdminState>, actor: Actor) -> Answer {
     read(&state.profiles, &actor, &AuthPlace::Service).await
 }
@@ -66,7 +59,7 @@ pub(super) async fn get_service(State(state): State<AdminState>, actor: Actor) -
 /// Also sets the service's default if `default` is given. A default applies from the next fire on.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/service", operation_id = "put_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
-    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
+    responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent))]
 pub(super) async fn put_service(State(state): State<AdminState>, actor: Actor, body: Body) -> Answer {
     replace(&state.profiles, &actor, AuthPlace::Service, body).await
 }
@@ -75,8 +68,8 @@ pub(super) async fn put_service(State(state): State<AdminState>, actor: Actor, b
 ///
 /// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/service", operation_id = "delete_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("auth" = Option<String>, Query, description = "Remove this profile only.")))]
+    tag = "admin", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("auth" = Option<AuthProfile>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_service(
     State(state): State<AdminState>,
     actor: Actor,
@@ -89,8 +82,8 @@ pub(super) async fn delete_service(
 ///
 /// Includes those of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
+    tag = "admin", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal.")))]
 pub(super) async fn get_org(
     State(state): State<AdminState>,
     actor: Actor,
@@ -104,8 +97,8 @@ pub(super) async fn get_org(
 /// Also sets the org's default if `default` is given. The org may have no agents yet.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "put_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
-    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
+    responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal.")))]
 pub(super) async fn put_org(
     State(state): State<AdminState>,
     actor: Actor,
@@ -119,9 +112,9 @@ pub(super) async fn put_org(
 ///
 /// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "delete_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's ID in the portal."),
-           ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
+    tag = "admin", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal."),
+           ("auth" = Option<AuthProfile>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_org(
     State(state): State<AdminState>,
     actor: Actor,
@@ -135,8 +128,8 @@ pub(super) async fn delete_org(
 ///
 /// Includes those of its org and of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
+    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")))]
 pub(super) async fn get_instance(
     State(state): State<AdminState>,
     actor: Actor,
@@ -151,8 +144,8 @@ pub(super) async fn get_instance(
 #[utoipa::path(put, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "put_instance_auth_profiles", security(("admin_token" = [])),
     request_body = AuthProfilesChange,
-    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
+    responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")))]
 pub(super) async fn put_instance(
     State(state): State<AdminState>,
     actor: Actor,
@@ -166,9 +159,9 @@ pub(super) async fn put_instance(
 ///
 /// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
-           ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
+    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses((status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.", body = AuthProfiles), UnknownAgent),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
+           ("auth" = Option<AuthProfile>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_instance(
     State(state): State<AdminState>,
     actor: Actor,

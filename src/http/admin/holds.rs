@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use nas_cron_protocol::admin_api::{HeldScope, HoldList, Released};
-use nas_cron_protocol::{InstanceId, InvalidField, OrgId};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId};
 use serde::Deserialize;
 use tracing::info;
 use utoipa::IntoResponses;
@@ -13,8 +13,7 @@ use utoipa_axum::routes;
 use super::AdminState;
 use crate::domain::actor::Actor;
 use crate::domain::hold::HoldTarget;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 
 /// Maximum length of a reason, in bytes.
@@ -39,29 +38,10 @@ struct HoldRequest {
     reason: Option<String>,
 }
 
-/// Responses to a new hold.
+/// Error of every operation on one scope.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "documents the responses")]
-enum Held {
-    /// The scope is on hold: no attempt starts; attempts in flight continue.
-    #[response(status = 200)]
-    Held(HeldScope),
-    /// Nothing is known by this name.
-    #[response(status = 404, content_type = "application/problem+json")]
-    Unknown(ProblemBody),
-}
-
-/// Responses to the end of a hold.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "documents the responses")]
-enum Ended {
-    /// The scope is not on hold any more. Its due one-shots fire, unless another hold covers them.
-    #[response(status = 200)]
-    Released(Released),
-    /// Nothing is known by this name.
-    #[response(status = 404, content_type = "application/problem+json")]
-    Unknown(ProblemBody),
-}
+#[response(status = 404, description = "Nothing is known by this name.")]
+struct UnknownScope;
 
 type Body = Result<JsonBody<HoldRequest>, ApiError>;
 
@@ -108,7 +88,7 @@ fn job(path: PathNames<(String, String)>) -> Result<HoldTarget, ApiError> {
 /// A token that is limited to an org gets those of the org, its agents and their jobs.
 #[utoipa::path(get, path = "/api/admin/holds", operation_id = "list_holds", tag = "admin",
     security(("admin_token" = [])),
-    responses((status = OK, description = "The holds, the widest first.", body = HoldList), AdminErrors))]
+    responses((status = OK, description = "The holds, the widest first.", body = HoldList)))]
 async fn list(State(state): State<AdminState>, actor: Actor) -> Result<Json<HoldList>, Problem> {
     Ok(Json(state.operations.within(actor.org_filter()).holds().await?))
 }
@@ -119,7 +99,8 @@ async fn list(State(state): State<AdminState>, actor: Actor) -> Result<Json<Hold
 #[utoipa::path(put, path = "/api/admin/holds/service", operation_id = "hold_service", tag = "admin",
     security(("admin_token" = [])),
     request_body(content = HoldRequest, content_type = "application/json"),
-    responses(Held, AdminBodyErrors, AdminErrors))]
+    responses((status = OK, description = "The scope is on hold: no attempt starts; attempts in flight continue.", body = HeldScope),
+        UnknownScope))]
 async fn hold_service(
     State(state): State<AdminState>,
     actor: Actor,
@@ -133,7 +114,8 @@ async fn hold_service(
 /// Its due one-shots fire at once, unless another hold covers them. A scope that is not on hold is not an error.
 #[utoipa::path(delete, path = "/api/admin/holds/service", operation_id = "release_service", tag = "admin",
     security(("admin_token" = [])),
-    responses(Ended, InvalidInput, AdminErrors))]
+    responses((status = OK, description = "The scope is not on hold any more. Its due one-shots fire, unless another hold covers them.", body = Released),
+        UnknownScope))]
 async fn release_service(State(state): State<AdminState>, actor: Actor) -> Result<Json<Released>, Problem> {
     release(&state, &actor, HoldTarget::All).await
 }
@@ -143,9 +125,10 @@ async fn release_service(State(state): State<AdminState>, actor: Actor) -> Resul
 /// Once the response is sent, no attempt starts. One-shots that come due are parked, not lost.
 #[utoipa::path(put, path = "/api/admin/holds/orgs/{org_id}", operation_id = "hold_org", tag = "admin",
     security(("admin_token" = [])),
-    params(("org_id" = String, Path, description = "The org's ID in the portal.", min_length = 1, max_length = 255)),
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal.")),
     request_body(content = HoldRequest, content_type = "application/json"),
-    responses(Held, AdminBodyErrors, AdminErrors))]
+    responses((status = OK, description = "The scope is on hold: no attempt starts; attempts in flight continue.", body = HeldScope),
+        UnknownScope))]
 async fn hold_org(
     State(state): State<AdminState>,
     actor: Actor,
@@ -160,8 +143,9 @@ async fn hold_org(
 /// Its due one-shots fire at once, unless another hold covers them. A scope that is not on hold is not an error.
 #[utoipa::path(delete, path = "/api/admin/holds/orgs/{org_id}", operation_id = "release_org", tag = "admin",
     security(("admin_token" = [])),
-    params(("org_id" = String, Path, description = "The org's ID in the portal.", min_length = 1, max_length = 255)),
-    responses(Ended, InvalidInput, AdminErrors))]
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal.")),
+    responses((status = OK, description = "The scope is not on hold any more. Its due one-shots fire, unless another hold covers them.", body = Released),
+        UnknownScope))]
 async fn release_org(
     State(state): State<AdminState>,
     actor: Actor,
@@ -175,9 +159,10 @@ async fn release_org(
 /// Once the response is sent, no attempt starts. One-shots that come due are parked, not lost.
 #[utoipa::path(put, path = "/api/admin/holds/instances/{instance_id}", operation_id = "hold_instance", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
     request_body(content = HoldRequest, content_type = "application/json"),
-    responses(Held, AdminBodyErrors, AdminErrors))]
+    responses((status = OK, description = "The scope is on hold: no attempt starts; attempts in flight continue.", body = HeldScope),
+        UnknownScope))]
 async fn hold_instance(
     State(state): State<AdminState>,
     actor: Actor,
@@ -192,8 +177,9 @@ async fn hold_instance(
 /// Its due one-shots fire at once, unless another hold covers them. A scope that is not on hold is not an error.
 #[utoipa::path(delete, path = "/api/admin/holds/instances/{instance_id}", operation_id = "release_instance", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255)),
-    responses(Ended, InvalidInput, AdminErrors))]
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
+    responses((status = OK, description = "The scope is not on hold any more. Its due one-shots fire, unless another hold covers them.", body = Released),
+        UnknownScope))]
 async fn release_instance(
     State(state): State<AdminState>,
     actor: Actor,
@@ -207,10 +193,11 @@ async fn release_instance(
 /// Once the response is sent, no attempt starts. One-shots that come due are parked, not lost. The hold outlives the one-shot: the agent may cancel the job and arm it again.
 #[utoipa::path(put, path = "/api/admin/holds/jobs/{instance_id}/{job_id}", operation_id = "hold_job", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255),
-        ("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255)),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
+        ("job_id" = JobId, Path, description = "The job's ID, chosen by the agent.")),
     request_body(content = HoldRequest, content_type = "application/json"),
-    responses(Held, AdminBodyErrors, AdminErrors))]
+    responses((status = OK, description = "The scope is on hold: no attempt starts; attempts in flight continue.", body = HeldScope),
+        UnknownScope))]
 async fn hold_job(
     State(state): State<AdminState>,
     actor: Actor,
@@ -225,9 +212,10 @@ async fn hold_job(
 /// Its due one-shots fire at once, unless another hold covers them. A scope that is not on hold is not an error.
 #[utoipa::path(delete, path = "/api/admin/holds/jobs/{instance_id}/{job_id}", operation_id = "release_job", tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255),
-        ("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255)),
-    responses(Ended, InvalidInput, AdminErrors))]
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
+        ("job_id" = JobId, Path, description = "The job's ID, chosen by the agent.")),
+    responses((status = OK, description = "The scope is not on hold any more. Its due one-shots fire, unless another hold covers them.", body = Released),
+        UnknownScope))]
 async fn release_job(
     State(state): State<AdminState>,
     actor: Actor,

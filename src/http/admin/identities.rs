@@ -11,8 +11,8 @@ use super::agents::named;
 use crate::domain::actor::Actor;
 use crate::domain::identity::Scope;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
-use crate::http::error::responses::{AdminErrors, UnknownAgent};
-use crate::http::error::{Problem, ProblemBody};
+use crate::http::error::Problem;
+use crate::http::error::responses::UnknownAgent;
 use crate::http::extract::PathNames;
 
 /// Returns the identities that a caller sees: those that were registered for its org, if it is limited to one.
@@ -29,10 +29,9 @@ fn scope<'a>(actor: &'a Actor, instance_id: &'a InstanceId) -> Scope<'a> {
     operation_id = "list_agent_identities",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
     responses(
         (status = OK, description = "The agent's identities.", body = IdentitiesResponse),
-        AdminErrors,
         UnknownAgent,
     )
 )]
@@ -58,13 +57,12 @@ pub(super) async fn list(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
-        ("agent_runtime_id" = String, Path, description = "The identity's ID."),
+        ("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
+        ("agent_runtime_id" = AgentRuntimeId, Path, description = "The identity's ID."),
     ),
     responses(
         (status = NO_CONTENT, description = "Revoked, now or earlier."),
-        AdminErrors,
-        (status = NOT_FOUND, description = "The agent has no identity with this ID.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "The agent has no identity with this ID."),
     )
 )]
 pub(super) async fn revoke(
@@ -89,14 +87,13 @@ pub(super) async fn revoke(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
-        ("agent_runtime_id" = String, Path, description = "The identity's ID."),
-        ("task_id" = String, Path, description = "The task's ID."),
+        ("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal."),
+        ("agent_runtime_id" = AgentRuntimeId, Path, description = "The identity's ID."),
+        ("task_id" = TaskId, Path, description = "The task's ID."),
     ),
     responses(
         (status = NO_CONTENT, description = "Revoked, now or earlier."),
-        AdminErrors,
-        (status = NOT_FOUND, description = "The agent has no task with this ID.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "The agent has no task with this ID."),
     )
 )]
 pub(super) async fn revoke_task(

@@ -11,9 +11,9 @@ use utoipa_axum::routes;
 
 use super::AdminState;
 use crate::domain::actor::Actor;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
+use crate::operations::Cursor;
 use crate::operations::orgs::{MAX_ORGS, subject};
 
 /// Default number of orgs per page.
@@ -30,8 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 #[utoipa::path(get, path = "/api/admin/orgs", operation_id = "list_orgs", tag = "admin",
     security(("admin_token" = [])),
     params(("limit" = Option<u32>, Query, description = "Maximum number of orgs. Default: 100.", minimum = 1, maximum = 200),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
-    responses((status = OK, description = "A page of orgs.", body = OrgPage), InvalidInput, AdminErrors))]
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
+    responses((status = OK, description = "A page of orgs.", body = OrgPage)))]
 async fn list(
     State(state): State<AdminState>,
     actor: Actor,
@@ -47,9 +47,9 @@ async fn list(
 /// Returns the counts of its agents and jobs.
 #[utoipa::path(get, path = "/api/admin/orgs/{org_id}", operation_id = "get_org", tag = "admin",
     security(("admin_token" = [])),
-    params(("org_id" = String, Path, description = "The org's ID in the portal.", min_length = 1, max_length = 255)),
-    responses((status = OK, description = "The org.", body = Org), InvalidInput, AdminErrors,
-        (status = NOT_FOUND, description = "No agent of this org is registered.", body = ProblemBody, content_type = "application/problem+json")))]
+    params(("org_id" = OrgId, Path, description = "The org's ID in the portal.")),
+    responses((status = OK, description = "The org.", body = Org),
+        (status = NOT_FOUND, description = "No agent of this org is registered.")))]
 async fn get(
     State(state): State<AdminState>,
     actor: Actor,
@@ -59,18 +59,35 @@ async fn get(
     Ok(Json(state.operations.within(actor.org_filter()).find_org(&org_id).await?))
 }
 
-/// A deletion of everything of an org or an agent: exactly one of the two.
-#[derive(Deserialize, utoipa::ToSchema)]
+/// A deletion: exactly one of the two IDs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DeletionRequest {
-    /// Delete this org with all its agents.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     org_id: Option<OrgId>,
-    /// Delete this agent.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     instance_id: Option<InstanceId>,
-    /// The `confirm` of a report about the same subject. Without it, the request only counts.
-    #[schema(max_length = 64)]
     confirm: Option<String>,
+}
+
+/// A deletion of everything of an org or an agent.
+#[derive(utoipa::ToSchema)]
+#[schema(as = DeletionRequest)]
+#[serde(untagged, deny_unknown_fields)]
+#[expect(dead_code, reason = "documents `DeletionRequest`")]
+enum DeletionBody {
+    /// Of an org, with all its agents.
+    Org {
+        /// The org.
+        org_id: OrgId,
+        /// The `confirm` of a report about the same org. Without it, the request only counts.
+        confirm: Option<String>,
+    },
+    /// Of an agent.
+    Agent {
+        /// The agent.
+        instance_id: InstanceId,
+        /// The `confirm` of a report about the same agent. Without it, the request only counts.
+        confirm: Option<String>,
+    },
 }
 
 /// Delete everything of an org or an agent
@@ -81,11 +98,10 @@ struct DeletionRequest {
 /// still be recorded in the history.
 #[utoipa::path(post, path = "/api/admin/deletions", operation_id = "delete_everything", tag = "admin",
     security(("admin_token" = [])),
-    request_body(content = DeletionRequest, content_type = "application/json"),
-    responses((status = OK, description = "The count, or the progress.", body = DeletionReport), AdminBodyErrors,
-        AdminErrors,
-        (status = NOT_FOUND, description = "Nothing is registered by this ID.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = CONFLICT, description = "What would be deleted has changed since the count.", body = ProblemBody, content_type = "application/problem+json")))]
+    request_body(content = DeletionBody, content_type = "application/json"),
+    responses((status = OK, description = "The count, or the progress.", body = DeletionReport),
+        (status = NOT_FOUND, description = "Nothing is registered by this ID."),
+        (status = CONFLICT, description = "What would be deleted has changed since the count.")))]
 async fn delete(
     State(state): State<AdminState>,
     actor: Actor,

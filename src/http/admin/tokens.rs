@@ -12,8 +12,7 @@ use tracing::info;
 use super::AdminState;
 use crate::admin_tokens::{AdminToken, TokenError, TokenName, Wanted};
 use crate::domain::actor::{Actor, Role};
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
 use crate::http::noted::Noted;
 
@@ -25,21 +24,15 @@ const MAX_LIMIT: u32 = 1_000;
 /// An admin token to create. It has no more rights than the one that creates it.
 #[derive(utoipa::ToSchema)]
 #[schema(as = NewAdminToken)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documents what `wanted` reads")]
 pub(super) struct NewTokenBody {
     /// Name of the token, and of its caller in the audit log. No other token ever had it.
-    #[schema(
-        min_length = 1,
-        max_length = 64,
-        pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        example = "portal-2027"
-    )]
-    name: String,
+    name: TokenName,
     /// Role of the token.
     role: Role,
     /// The only org that the token may see and change. Default: that of the creating token, if it has one.
-    #[schema(min_length = 1, max_length = 255)]
-    org_id: Option<String>,
+    org_id: Option<OrgId>,
     /// Time from which the token is rejected. Default: that of the creating token, if it has one.
     expires_at: Option<DateTime<Utc>>,
 }
@@ -88,9 +81,7 @@ impl From<TokenError> for ApiError {
     request_body(content = NewTokenBody, content_type = "application/json"),
     responses(
         (status = CREATED, description = "The token was created.", body = CreatedAdminToken),
-        AdminBodyErrors,
-        AdminErrors,
-        (status = CONFLICT, description = "A token with this name exists or existed.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "A token with this name exists or existed."),
     )
 )]
 pub(super) async fn create(
@@ -144,12 +135,10 @@ fn end(text: &str) -> Result<DateTime<Utc>, InvalidField> {
     security(("admin_token" = [])),
     params(
         ("limit" = Option<u32>, Query, description = "Maximum number of tokens, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page."),
+        ("after" = Option<TokenName>, Query, description = "Resume after this cursor: the `next` of the previous page."),
     ),
     responses(
         (status = OK, description = "A page of tokens.", body = AdminTokenPage),
-        InvalidInput,
-        AdminErrors,
     )
 )]
 pub(super) async fn list(
@@ -174,11 +163,10 @@ pub(super) async fn list(
     operation_id = "revoke_admin_token",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("token" = String, Path, description = "The token's name.", min_length = 1, max_length = 64)),
+    params(("token" = TokenName, Path, description = "The token's name.")),
     responses(
         (status = NO_CONTENT, description = "Revoked, now or earlier."),
-        AdminErrors,
-        (status = NOT_FOUND, description = "No such token exists.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "No such token exists."),
     )
 )]
 pub(super) async fn revoke(

@@ -14,9 +14,9 @@ use super::AdminState;
 use crate::domain::actor::Actor;
 use crate::domain::event::{EventFilter, EventType};
 use crate::domain::webhook::Webhook;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
+use crate::webhooks::input::{WebhookPurpose, WebhookUrl};
 use crate::webhooks::manage::Tested;
 use crate::webhooks::views::{CreatedWebhook, DeliveryPage, EventPage, RotatedSecret, WebhookList};
 use crate::webhooks::{WebhookError, input};
@@ -31,17 +31,15 @@ type Body = Result<JsonBody<Map<String, Value>>, ApiError>;
 /// A webhook to create.
 #[derive(utoipa::ToSchema)]
 #[schema(as = NewWebhook)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documents what `input::wanted` reads")]
 pub(super) struct NewWebhookBody {
     /// URL that receives the events: https and a public address, unless `callback_allow` permits it. It may have a query.
-    #[schema(min_length = 1, max_length = 2048, format = "uri", example = "https://ops.example/nas-cron")]
-    url: String,
+    url: WebhookUrl,
     /// Purpose, for people.
-    #[schema(min_length = 1, max_length = 255)]
-    description: Option<String>,
+    description: Option<WebhookPurpose>,
     /// Only events of this org. Default: the org of the admin token, if it has one; else the whole service.
-    #[schema(min_length = 1, max_length = 255)]
-    org_id: Option<String>,
+    org_id: Option<OrgId>,
     /// Only events of these types. Default: all types, those of later releases included.
     #[schema(min_items = 1)]
     types: Option<Vec<EventType>>,
@@ -50,14 +48,13 @@ pub(super) struct NewWebhookBody {
 /// A change of a webhook. Omitted fields keep their value.
 #[derive(utoipa::ToSchema)]
 #[schema(as = WebhookChange)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documents what `input::change` reads")]
 pub(super) struct WebhookChangeBody {
     /// Its new URL. Its next attempt is due at once.
-    #[schema(min_length = 1, max_length = 2048, format = "uri")]
-    url: Option<String>,
+    url: Option<WebhookUrl>,
     /// Its new purpose. `null` removes it.
-    #[schema(min_length = 1, max_length = 255)]
-    description: Option<String>,
+    description: Option<WebhookPurpose>,
     /// Its new types. `null`: all types.
     #[schema(min_items = 1)]
     types: Option<Vec<EventType>>,
@@ -108,7 +105,7 @@ fn paging(query: &QueryParams) -> Result<(Option<i64>, u32), ApiError> {
 /// List webhooks
 #[utoipa::path(get, path = "/api/admin/webhooks", operation_id = "list_webhooks", tag = "admin",
     security(("admin_token" = [])),
-    responses((status = OK, description = "All webhooks.", body = WebhookList), AdminErrors))]
+    responses((status = OK, description = "All webhooks.", body = WebhookList)))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
@@ -124,10 +121,9 @@ pub(super) async fn list(
     security(("admin_token" = [])),
     request_body(content = NewWebhookBody, content_type = "application/json"),
     responses(
-        (status = CREATED, description = "The webhook was created.", body = CreatedWebhook),
-        AdminBodyErrors,
-        AdminErrors,
-        (status = CONFLICT, description = "There are 200 webhooks already, or no key-encryption key is configured.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CREATED, description = "The webhook was created.", body = CreatedWebhook,
+            headers(("Location" = String, description = "Path of the webhook."))),
+        (status = CONFLICT, description = "There are 200 webhooks already, or no key-encryption key is configured."),
     ))]
 pub(super) async fn create(
     State(state): State<AdminState>,
@@ -151,8 +147,8 @@ pub(super) async fn create(
 /// Read a webhook
 #[utoipa::path(get, path = "/api/admin/webhooks/{webhook_id}", operation_id = "get_webhook", tag = "admin",
     security(("admin_token" = [])),
-    params(("webhook_id" = String, Path, description = "The webhook's ID.")),
-    responses((status = OK, description = "The webhook.", body = Webhook), AdminErrors, UnknownWebhook))]
+    params(("webhook_id" = Uuid, Path, description = "The webhook's ID.")),
+    responses((status = OK, description = "The webhook.", body = Webhook), UnknownWebhook))]
 pub(super) async fn get(
     State(state): State<AdminState>,
     actor: Actor,
@@ -163,25 +159,18 @@ pub(super) async fn get(
 
 /// Error of every operation on one webhook.
 #[derive(utoipa::IntoResponses)]
-#[response(
-    status = 404,
-    description = "There is no webhook with this ID.",
-    content_type = "application/problem+json"
-)]
-#[expect(dead_code, reason = "documents the response")]
-pub(super) struct UnknownWebhook(ProblemBody);
+#[response(status = 404, description = "There is no webhook with this ID.")]
+pub(super) struct UnknownWebhook;
 
 /// Change a webhook
 ///
 /// Enabling it starts anew: the events that wait are sent at once.
 #[utoipa::path(patch, path = "/api/admin/webhooks/{webhook_id}", operation_id = "update_webhook", tag = "admin",
     security(("admin_token" = [])),
-    params(("webhook_id" = String, Path, description = "The webhook's ID.")),
+    params(("webhook_id" = Uuid, Path, description = "The webhook's ID.")),
     request_body(content = WebhookChangeBody, content_type = "application/json"),
     responses(
         (status = OK, description = "The changed webhook.", body = Webhook),
-        AdminBodyErrors,
-        AdminErrors,
         UnknownWebhook,
     ))]
 pub(super) async fn patch(
@@ -202,8 +191,8 @@ pub(super) async fn patch(
 /// Its deliveries are deleted, too. An attempt in flight may still arrive.
 #[utoipa::path(delete, path = "/api/admin/webhooks/{webhook_id}", operation_id = "delete_webhook", tag = "admin",
     security(("admin_token" = [])),
-    params(("webhook_id" = String, Path, description = "The webhook's ID.")),
-    responses((status = NO_CONTENT, description = "The webhook was deleted."), AdminErrors, UnknownWebhook))]
+    params(("webhook_id" = Uuid, Path, description = "The webhook's ID.")),
+    responses((status = NO_CONTENT, description = "The webhook was deleted."), UnknownWebhook))]
 pub(super) async fn delete(
     State(state): State<AdminState>,
     actor: Actor,
@@ -220,12 +209,11 @@ pub(super) async fn delete(
 /// For 24 hours, deliveries carry a signature of the previous secret as well. The secret before it is no longer used.
 #[utoipa::path(post, path = "/api/admin/webhooks/{webhook_id}/rotate-secret", operation_id = "rotate_webhook_secret",
     tag = "admin", security(("admin_token" = [])),
-    params(("webhook_id" = String, Path, description = "The webhook's ID.")),
+    params(("webhook_id" = Uuid, Path, description = "The webhook's ID.")),
     responses(
         (status = OK, description = "The new secret.", body = RotatedSecret),
-        AdminErrors,
         UnknownWebhook,
-        (status = CONFLICT, description = "No key-encryption key is configured.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "No key-encryption key is configured."),
     ))]
 pub(super) async fn rotate_secret(
     State(state): State<AdminState>,
@@ -243,12 +231,11 @@ pub(super) async fn rotate_secret(
 /// Sends `webhook.tested` at once, whatever the state of the webhook, and waits up to 15 s for the response.
 #[utoipa::path(post, path = "/api/admin/webhooks/{webhook_id}/test", operation_id = "test_webhook", tag = "admin",
     security(("admin_token" = [])),
-    params(("webhook_id" = String, Path, description = "The webhook's ID.")),
+    params(("webhook_id" = Uuid, Path, description = "The webhook's ID.")),
     responses(
         (status = OK, description = "The result of the attempt, accepted or not.", body = Tested),
-        AdminErrors,
         UnknownWebhook,
-        (status = CONFLICT, description = "The secret could not be decrypted.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "The secret could not be decrypted."),
     ))]
 pub(super) async fn test(
     State(state): State<AdminState>,
@@ -264,14 +251,12 @@ pub(super) async fn test(
 #[utoipa::path(get, path = "/api/admin/webhooks/{webhook_id}/deliveries", operation_id = "list_webhook_deliveries",
     tag = "admin", security(("admin_token" = [])),
     params(
-        ("webhook_id" = String, Path, description = "The webhook's ID."),
+        ("webhook_id" = Uuid, Path, description = "The webhook's ID."),
         ("limit" = Option<u32>, Query, description = "Maximum number of deliveries, from 1 to 200. Default: 50.", minimum = 1, maximum = 200),
-        ("before" = Option<String>, Query, description = "Resume before this cursor: the `next` of the previous page."),
+        ("before" = Option<i64>, Query, description = "Resume before this cursor: the `next` of the previous page."),
     ),
     responses(
         (status = OK, description = "A page of deliveries.", body = DeliveryPage),
-        InvalidInput,
-        AdminErrors,
         UnknownWebhook,
     ))]
 pub(super) async fn deliveries(
@@ -291,14 +276,13 @@ pub(super) async fn deliveries(
 #[utoipa::path(post, path = "/api/admin/webhooks/{webhook_id}/deliveries/{event_id}/redeliver",
     operation_id = "redeliver_event", tag = "admin", security(("admin_token" = [])),
     params(
-        ("webhook_id" = String, Path, description = "The webhook's ID."),
-        ("event_id" = String, Path, description = "The event's ID."),
+        ("webhook_id" = Uuid, Path, description = "The webhook's ID."),
+        ("event_id" = Uuid, Path, description = "The event's ID."),
     ),
     responses(
         (status = ACCEPTED, description = "The event waits for its delivery."),
-        AdminErrors,
-        (status = NOT_FOUND, description = "There is no such webhook, or no such event in its scope.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = CONFLICT, description = "The webhook is not enabled.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "There is no such webhook, or no such event in its scope."),
+        (status = CONFLICT, description = "The webhook is not enabled."),
     ))]
 pub(super) async fn redeliver(
     State(state): State<AdminState>,
@@ -319,15 +303,13 @@ pub(super) async fn redeliver(
 #[utoipa::path(get, path = "/api/admin/events", operation_id = "list_events", tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("org_id" = Option<String>, Query, description = "Only events for webhooks of this org."),
+        ("org_id" = Option<OrgId>, Query, description = "Only events for webhooks of this org."),
         ("type" = Option<EventType>, Query, description = "Only events of this type."),
         ("limit" = Option<u32>, Query, description = "Maximum number of events, from 1 to 200. Default: 50.", minimum = 1, maximum = 200),
-        ("before" = Option<String>, Query, description = "Resume before this cursor: the `next` of the previous page."),
+        ("before" = Option<i64>, Query, description = "Resume before this cursor: the `next` of the previous page."),
     ),
     responses(
         (status = OK, description = "A page of events.", body = EventPage),
-        InvalidInput,
-        AdminErrors,
     ))]
 pub(super) async fn events(
     State(state): State<AdminState>,

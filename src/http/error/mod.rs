@@ -3,6 +3,7 @@
 //!
 //! An error is logged when its response is built. A 5xx response reveals no internal details.
 
+mod form;
 mod meaning;
 mod oauth;
 mod problem;
@@ -11,12 +12,14 @@ pub(super) mod responses;
 mod tests;
 
 use std::borrow::Cow;
-use std::future::{Ready, ready};
 use std::time::Duration;
 
+use axum::http::Uri;
+use axum::response::Response;
 pub use nas_cron_protocol::error::ErrorBody;
 use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 
+pub(super) use self::form::Form;
 use self::meaning::Meaning;
 pub use self::problem::{Problem, ProblemBody};
 use crate::domain::actor::Denied;
@@ -121,13 +124,13 @@ pub enum TokenRefusal {
 }
 
 /// Handles unknown paths.
-pub fn not_found() -> Ready<ApiError> {
-    ready(ApiError::NotFound("unknown path".into()))
+pub async fn not_found(uri: Uri) -> Response {
+    Form::of(uri.path()).response(ApiError::NotFound("unknown path".into()))
 }
 
 /// Handles known paths with an unsupported method.
-pub fn method_not_allowed() -> Ready<ApiError> {
-    ready(ApiError::MethodNotAllowed)
+pub async fn method_not_allowed(uri: Uri) -> Response {
+    Form::of(uri.path()).response(ApiError::MethodNotAllowed)
 }
 
 /// Marks a 503 response that callers cause, so that it is not logged as a failure of the service.

@@ -23,6 +23,7 @@ words!(
 /// A hold in force.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "reason": "database maintenance", "created_at": "2026-06-18T12:34:56.25Z" })))]
 pub struct Hold {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -30,6 +31,7 @@ pub struct Hold {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// The operator's reason.
     pub reason: Option<String>,
@@ -75,6 +77,7 @@ pub struct HoldList {
 /// A scope that is on hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "new": true, "covers": { "agents": 12, "armed": 340, "parked": 3 } })))]
 pub struct HeldScope {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -82,6 +85,7 @@ pub struct HeldScope {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// False if it was on hold already. A new reason then replaces the old one.
     pub new: bool,
@@ -92,6 +96,7 @@ pub struct HeldScope {
 /// The end of a hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "existed": true, "released": 3, "still_parked": 0 })))]
 pub struct Released {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -99,6 +104,7 @@ pub struct Released {
     pub scope_id: String,
     /// ID of the job; absent in other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::JobId>))]
     pub job_id: Option<String>,
     /// False if there was no such hold.
     pub existed: bool,

@@ -25,21 +25,20 @@ words!(
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// The instance that owns the job.
-    #[cfg_attr(feature = "openapi", schema(example = "agent-1"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::InstanceId))]
     pub instance_id: String,
     /// The org that owns the instance.
-    #[cfg_attr(feature = "openapi", schema(example = "acme"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::OrgId))]
     pub org_id: String,
     /// The job.
-    #[cfg_attr(feature = "openapi", schema(example = "3f2a9c01d4e5"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// Opaque ID of the one-shot.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
     pub schedule_id: ScheduleId,
     /// The key that makes arming idempotent.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::DedupKey))]
     pub dedup_key: String,
     /// The instant as text, byte for byte as received.
-    #[cfg_attr(feature = "openapi", schema(example = "2027-01-15T09:03:00+01:00"))]
     pub fire_at: String,
     /// The instant that `fire_at` denotes, or the time at which an operator fired it earlier.
     pub fire_at_instant: DateTime<Utc>,
@@ -78,6 +77,7 @@ pub struct Job {
     /// The last attempt's error.
     pub last_error: Option<String>,
     /// True if the same key was provisioned again during the attempt in flight.
+    #[cfg_attr(feature = "openapi", schema(example = false))]
     pub asked_again: bool,
     /// Time at which it was armed.
     pub created_at: DateTime<Utc>,
@@ -192,9 +192,9 @@ pub struct Attempt {
     /// Opaque ID of the attempt.
     pub attempt_id: Uuid,
     /// Opaque ID of the one-shot that was attempted.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
     pub schedule_id: ScheduleId,
     /// The one-shot's key.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::DedupKey))]
     pub dedup_key: String,
     /// The one-shot's instant.
     pub fire_at: DateTime<Utc>,
@@ -245,7 +245,6 @@ pub struct CancelledJob {
     /// True if the job had a one-shot.
     pub cancelled: bool,
     /// Opaque ID of that one-shot.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = Uuid))]
     pub schedule_id: Option<ScheduleId>,
 }
 
@@ -254,7 +253,6 @@ pub struct CancelledJob {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FiredJob {
     /// Opaque ID of the one-shot.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
     pub schedule_id: ScheduleId,
     /// Earliest start of its attempt: now, or a second after the job's last attempt.
     pub next_attempt_at: DateTime<Utc>,
@@ -267,7 +265,6 @@ pub struct NudgedJob {
     /// Always true.
     pub nudged: bool,
     /// Opaque ID of the one-shot, which stays the same.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
     pub schedule_id: ScheduleId,
     /// Earliest start of its attempt.
     pub next_attempt_at: DateTime<Utc>,

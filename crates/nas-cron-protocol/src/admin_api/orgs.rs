@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedOrg {
     /// The org's ID in the portal.
-    #[cfg_attr(feature = "openapi", schema(example = "acme"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::OrgId))]
     pub org_id: String,
     /// Number of its agents, counted up to 1,000.
     pub agents: i64,
@@ -33,7 +33,7 @@ pub struct OrgPage {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Org {
     /// The org's ID in the portal.
-    #[cfg_attr(feature = "openapi", schema(example = "acme"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::OrgId))]
     pub org_id: String,
     /// Number of its agents.
     pub agents: i64,

@@ -35,7 +35,6 @@ pub struct JobChange {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangedJob {
     /// ID of the job, chosen by the agent.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "ab12cd34"))]
     pub job_id: JobId,
     /// The job's own auth.
     pub auth: Option<AuthChoice>,
@@ -51,7 +50,7 @@ pub struct ChangedJob {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfilesChange {
     /// All profiles, at most 200. A registered profile that is not listed is removed.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>, max_items = 200, example = json!(["claude:work", "claude:budget"])))]
+    #[cfg_attr(feature = "openapi", schema(max_items = 200, example = json!(["claude:work", "claude:budget"])))]
     pub profiles: Vec<AuthProfile>,
     /// Default for jobs without an auth of their own. Absent keeps the current default, `null` clears it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
@@ -64,7 +63,6 @@ pub struct AuthProfilesChange {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KnownProfile {
     /// The profile as `provider:name`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "claude:work"))]
     pub auth: AuthProfile,
     /// Scope of the registration.
     pub scope: AuthScope,

@@ -53,6 +53,7 @@ impl From<OneShotState> for JobState {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobStatus {
     /// ID of the job, chosen by the agent.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// `cancelled` and `unknown` occur without a current one-shot only. `delivered` without one: the agent's answer to
     /// the latest attempt ended it, and the one-shot was deleted since.
@@ -78,10 +79,12 @@ pub struct JobStatus {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CurrentOneShot {
     /// ID of the job, chosen by the agent.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
     /// Opaque ID of the one-shot.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Base URL of the agent that the fire is sent to.
     pub agent_callback_url: String,
@@ -128,6 +131,7 @@ pub struct JobAttempt {
     /// Opaque ID of the attempt.
     pub attempt_id: String,
     /// Opaque ID of the one-shot that was attempted.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Instant of that one-shot's fire.
     pub fire_at: DateTime<Utc>,

@@ -11,16 +11,16 @@ use crate::{AuthChoice, BackendName, DeadReason, FireOutcome, Given, OneShotStat
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProvisionRequest {
     /// ID of the job, chosen by the agent: 1 to 255 bytes.
-    #[cfg_attr(feature = "openapi", schema(example = "ab12cd34"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// Time of the fire: ISO 8601 with an offset, to the microsecond. Returned byte for byte. A past time fires at once.
-    #[cfg_attr(feature = "openapi", schema(example = "2026-06-18T12:34:56.250000+00:00"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::FireAt))]
     pub fire_at: String,
     /// Base URL of the agent; the fire is sent to `{agent_callback_url}/api/cron/fire`.
-    #[cfg_attr(feature = "openapi", schema(example = "https://agent-xyz.example"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::CallbackUrl))]
     pub agent_callback_url: String,
     /// Makes arming idempotent: the same key again changes nothing, another key supersedes the one-shot. 1 to 512 bytes.
-    #[cfg_attr(feature = "openapi", schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::DedupKey))]
     pub dedup_key: String,
     /// The job's own auth. Absent keeps the current one, `null` clears it; a change never supersedes the one-shot. A value
     /// that looks like a secret is rejected.
@@ -30,7 +30,7 @@ pub struct ProvisionRequest {
     /// No attempt starts after this time: ISO 8601 with an offset, not before `fire_at`. The one-shot then becomes a dead
     /// letter. With the key of an armed one-shot, absent keeps its limit and `null` clears it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "2026-06-18T13:00:00+00:00"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::NotAfter>))]
     pub not_after: Given<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct ProvisionRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProvisionResponse {
     /// Opaque ID of the one-shot.
-    #[cfg_attr(feature = "openapi", schema(example = "0190a5e4-7c1e-7000-8000-000000000000"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -51,7 +51,7 @@ pub struct ProvisionResponse {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelRequest {
     /// ID of the job, chosen by the agent.
-    #[cfg_attr(feature = "openapi", schema(example = "ab12cd34"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
 }
 
@@ -78,10 +78,12 @@ pub struct ListResponse {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ArmedOneShot {
     /// ID of the job, chosen by the agent.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
     /// Opaque ID of the one-shot.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Base URL of the agent that the fire is sent to.
     pub agent_callback_url: String,
@@ -119,10 +121,12 @@ pub struct ArmedOneShot {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadOneShot {
     /// ID of the job, chosen by the agent.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::JobId))]
     pub job_id: String,
     /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
     /// Opaque ID of the one-shot.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::ScheduleId))]
     pub schedule_id: String,
     /// Base URL of the agent that the fire was sent to.
     pub agent_callback_url: String,

@@ -10,16 +10,15 @@ use tracing::info;
 use super::{JobPath, UnknownJob, named};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 use crate::http::log_fields;
 
 /// The one-shot to fire.
 #[derive(Deserialize, utoipa::ToSchema)]
-pub(super) struct FireRequest {
+pub(super) struct FireJobRequest {
     /// ID of the job's current one-shot. After its fire, the job has another one, so a repeated request fires nothing.
-    #[schema(format = Uuid)]
+    #[schema(value_type = ScheduleId)]
     schedule_id: String,
 }
 
@@ -29,15 +28,15 @@ pub(super) struct FireRequest {
 /// and a `Retry-After` of the agent still apply.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/fire", operation_id = "fire_job", tag = "admin",
     security(("admin_token" = [])), params(JobPath),
-    request_body(content = FireRequest, content_type = "application/json"),
-    responses((status = OK, description = "The one-shot is due.", body = FiredJob), AdminBodyErrors, AdminErrors,
+    request_body(content = FireJobRequest, content_type = "application/json"),
+    responses((status = OK, description = "The one-shot is due.", body = FiredJob),
         UnknownJob,
-        (status = CONFLICT, description = "The job has another one-shot, or this one is in flight, has ended, is on hold or parked.", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The job has another one-shot, or this one is in flight, has ended, is on hold or parked.")))]
 pub(super) async fn fire(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<(String, String)>,
-    body: Result<JsonBody<FireRequest>, ApiError>,
+    body: Result<JsonBody<FireJobRequest>, ApiError>,
 ) -> Result<Json<FiredJob>, Problem> {
     let (instance_id, job_id) = named(path)?;
     let schedule_id = ScheduleId::parse(&body?.0.schedule_id)?;

@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use nas_cron_protocol::admin_api::{AttemptPage, JobPage};
 
-use super::{Conditions, JobPath, UnknownJob, named, selection};
+use super::{Conditions, JobPath, States, UnknownJob, named, selection};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
 use crate::http::error::Problem;
-use crate::http::error::responses::{AdminErrors, InvalidInput};
 use crate::http::extract::{PathNames, QueryParams};
+use crate::operations::Cursor;
 use crate::operations::jobs::MAX_PAGE;
 
 /// Default number of jobs or attempts per page.
@@ -22,10 +22,10 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Continue until `next` is null.
 #[utoipa::path(get, path = "/api/admin/jobs", operation_id = "list_jobs", tag = "admin",
     security(("admin_token" = [])),
-    params(Conditions,
+    params(Conditions, States,
         ("limit" = Option<u32>, Query, description = "Maximum number of jobs. Default: 100.", minimum = 1, maximum = 200),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page, with the same conditions.")),
-    responses((status = OK, description = "A page of jobs.", body = JobPage), InvalidInput, AdminErrors))]
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page, with the same conditions.")),
+    responses((status = OK, description = "A page of jobs.", body = JobPage)))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
@@ -44,8 +44,8 @@ pub(super) async fn list(
     tag = "admin", security(("admin_token" = [])),
     params(JobPath,
         ("limit" = Option<u32>, Query, description = "Maximum number of attempts. Default: 100.", minimum = 1, maximum = 200),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
-    responses((status = OK, description = "A page of attempts.", body = AttemptPage), InvalidInput, AdminErrors,
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
+    responses((status = OK, description = "A page of attempts.", body = AttemptPage),
         UnknownJob))]
 pub(super) async fn attempts(
     State(state): State<AdminState>,

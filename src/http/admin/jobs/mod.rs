@@ -6,14 +6,14 @@ mod nudge;
 mod one;
 mod redrive;
 
-use nas_cron_protocol::{InstanceId, JobId};
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
 use utoipa::{IntoParams, IntoResponses};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
 use crate::domain::job_filter::JobFilter;
-use crate::http::error::{ApiError, ProblemBody};
+use crate::http::error::ApiError;
 use crate::http::extract::{PathNames, QueryParams};
 use crate::http::log_fields;
 
@@ -40,22 +40,15 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 #[expect(dead_code, reason = "documents the path")]
 struct JobPath(
     /// The agent's instance ID in the portal.
-    #[param(min_length = 1, max_length = 255, example = "agent-1")]
-    String,
+    InstanceId,
     /// The job's ID, chosen by the agent.
-    #[param(min_length = 1, max_length = 255, example = "3f2a9c01d4e5")]
-    String,
+    JobId,
 );
 
 /// Error of every operation on one job.
 #[derive(IntoResponses)]
-#[response(
-    status = 404,
-    description = "Nothing is stored about a job of this agent with this ID.",
-    content_type = "application/problem+json"
-)]
-#[expect(dead_code, reason = "documents the response")]
-struct UnknownJob(ProblemBody);
+#[response(status = 404, description = "Nothing is stored about a job of this agent with this ID.")]
+struct UnknownJob;
 
 /// Returns the job in the path.
 fn named(path: PathNames<(String, String)>) -> Result<(InstanceId, JobId), ApiError> {
@@ -71,21 +64,11 @@ fn named(path: PathNames<(String, String)>) -> Result<(InstanceId, JobId), ApiEr
 #[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
 struct Conditions {
     /// Only jobs of this org.
-    #[param(min_length = 1, max_length = 255)]
-    org_id: Option<String>,
+    org_id: Option<OrgId>,
     /// Only jobs of this agent.
-    #[param(min_length = 1, max_length = 255)]
-    instance_id: Option<String>,
+    instance_id: Option<InstanceId>,
     /// Only jobs with this ID.
-    #[param(min_length = 1, max_length = 255)]
-    job_id: Option<String>,
-    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
-    /// or of dormant jobs: dormant.
-    #[param(
-        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
-        example = "dead,stuck"
-    )]
-    state: Option<String>,
+    job_id: Option<JobId>,
     /// `true`: only parked one-shots. They wait for the end of a hold, or until their agent is reachable.
     parked: Option<bool>,
     /// `true`: only one-shots that are due, not parked, and not in flight.
@@ -93,7 +76,7 @@ struct Conditions {
     /// Only one-shots whose latest attempt ended so.
     outcome: Option<nas_cron_protocol::FireOutcome>,
     /// Only one-shots whose last error contains this text, in any case.
-    #[param(min_length = 1, max_length = 200)]
+    #[param(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     error: Option<String>,
     /// Only one-shots with an instant from this one on.
     fire_at_from: Option<chrono::DateTime<chrono::Utc>>,
@@ -103,6 +86,30 @@ struct Conditions {
     next_attempt_from: Option<chrono::DateTime<chrono::Utc>>,
     /// Only one-shots whose next attempt may start before this instant, ordered by it.
     next_attempt_before: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// The condition on the state, in a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
+struct States {
+    /// Only one-shots in these states, separated by commas: armed, leased, firing, waiting, delivered, stuck, dead;
+    /// or of dormant jobs: dormant.
+    #[param(
+        pattern = "^(armed|leased|firing|waiting|delivered|stuck|dead|dormant)(,(armed|leased|firing|waiting|delivered|stuck|dead|dormant))*$",
+        example = "dead,stuck"
+    )]
+    state: Option<String>,
+}
+
+/// The condition on the state, in a redrive.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents what `JobFilter::set` reads")]
+struct RedrivableStates {
+    /// Only one-shots in these states, separated by commas: dead, stuck. Default: dead.
+    #[param(pattern = "^(dead|stuck)(,(dead|stuck))*$", example = "dead,stuck")]
+    state: Option<String>,
 }
 
 /// Reads the conditions of a selection, besides the parameters in `others`.

@@ -10,8 +10,7 @@ use tracing::info;
 use super::{JobPath, UnknownJob, named};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 use crate::http::log_fields;
 
@@ -19,7 +18,7 @@ use crate::http::log_fields;
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct NudgeRequest {
     /// ID of the job's current one-shot. If its agent has armed another one, nothing is fired.
-    #[schema(format = Uuid)]
+    #[schema(value_type = ScheduleId)]
     schedule_id: String,
 }
 
@@ -31,8 +30,8 @@ pub(super) struct NudgeRequest {
     security(("admin_token" = [])), params(JobPath),
     request_body(content = NudgeRequest, content_type = "application/json"),
     responses((status = OK, description = "The one-shot is due, or fires at the end of the hold.", body = NudgedJob),
-        AdminBodyErrors, AdminErrors, UnknownJob,
-        (status = CONFLICT, description = "The job has another one-shot, or this one was not delivered.", body = ProblemBody, content_type = "application/problem+json")))]
+        UnknownJob,
+        (status = CONFLICT, description = "The job has another one-shot, or this one was not delivered.")))]
 pub(super) async fn nudge(
     State(state): State<AdminState>,
     actor: Actor,
@@ -53,9 +52,9 @@ pub(super) async fn nudge(
 /// The job has finished, and is no longer shown as dormant. After another delivery it is watched again.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/dismiss", operation_id = "dismiss_job",
     tag = "admin", security(("admin_token" = [])), params(JobPath),
-    responses((status = OK, description = "The job is dismissed.", body = DismissedJob), InvalidInput, AdminErrors,
+    responses((status = OK, description = "The job is dismissed.", body = DismissedJob),
         UnknownJob,
-        (status = CONFLICT, description = "The job is not dormant.", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The job is not dormant.")))]
 pub(super) async fn dismiss(
     State(state): State<AdminState>,
     actor: Actor,

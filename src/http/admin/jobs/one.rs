@@ -9,7 +9,6 @@ use super::{JobPath, UnknownJob, named};
 use crate::domain::actor::Actor;
 use crate::http::admin::AdminState;
 use crate::http::error::Problem;
-use crate::http::error::responses::{AdminErrors, InvalidInput};
 use crate::http::extract::{PathNames, QueryParams};
 use crate::operations::jobs::MAX_PAGE;
 
@@ -23,7 +22,7 @@ const ATTEMPTS: u32 = 10;
     security(("admin_token" = [])),
     params(JobPath,
         ("attempts" = Option<u32>, Query, description = "Maximum number of attempts. Default: 10.", minimum = 0, maximum = 200)),
-    responses((status = OK, description = "The job.", body = JobDetails), InvalidInput, AdminErrors, UnknownJob))]
+    responses((status = OK, description = "The job.", body = JobDetails), UnknownJob))]
 pub(super) async fn get(
     State(state): State<AdminState>,
     actor: Actor,
@@ -42,7 +41,7 @@ pub(super) async fn get(
 /// Returns a code to branch on, a description, and the next step of an operator.
 #[utoipa::path(get, path = "/api/admin/jobs/{instance_id}/{job_id}/why", operation_id = "explain_job",
     tag = "admin", security(("admin_token" = [])), params(JobPath),
-    responses((status = OK, description = "The explanation.", body = Why), InvalidInput, AdminErrors, UnknownJob))]
+    responses((status = OK, description = "The explanation.", body = Why), UnknownJob))]
 pub(super) async fn why(
     State(state): State<AdminState>,
     actor: Actor,
@@ -59,8 +58,7 @@ pub(super) async fn why(
 /// again. A job without a one-shot is not an error.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/cancel", operation_id = "cancel_job",
     tag = "admin", security(("admin_token" = [])), params(JobPath),
-    responses((status = OK, description = "The job has no one-shot any more.", body = CancelledJob), InvalidInput,
-        AdminErrors))]
+    responses((status = OK, description = "The job has no one-shot any more.", body = CancelledJob)))]
 pub(super) async fn cancel(
     State(state): State<AdminState>,
     actor: Actor,

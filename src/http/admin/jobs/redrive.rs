@@ -7,13 +7,13 @@ use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::Deserialize;
 use tracing::info;
 
-use super::{Conditions, JobPath, UnknownJob, named, selection};
+use super::{Conditions, JobPath, RedrivableStates, UnknownJob, named, selection};
 use crate::domain::actor::Actor;
 use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
-use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, refuse};
+use crate::operations::Cursor;
 use crate::operations::jobs::{Redrive, RedriveOf, SELECTED_MAX};
 
 /// Default number of redriven one-shots that fire per second and agent.
@@ -26,9 +26,9 @@ const MAX_PER_SECOND: u32 = 1_000;
 /// Its dead letter, or stuck one-shot, is due now, with a fresh retry budget. Repeating the request has no second effect.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/redrive", operation_id = "redrive_job",
     tag = "admin", security(("admin_token" = [])), params(JobPath),
-    responses((status = OK, description = "The one-shot is redriven.", body = RedriveReport), InvalidInput, AdminErrors,
+    responses((status = OK, description = "The one-shot is redriven.", body = RedriveReport),
         UnknownJob,
-        (status = CONFLICT, description = "The one-shot is neither dead nor stuck.", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The one-shot is neither dead nor stuck.")))]
 pub(super) async fn one(
     State(state): State<AdminState>,
     actor: Actor,
@@ -44,8 +44,8 @@ pub(super) async fn one(
 ///
 /// Counts what `redrive_jobs` with the same conditions would redrive, up to 100,000.
 #[utoipa::path(get, path = "/api/admin/jobs/redrivable", operation_id = "count_redrivable_jobs", tag = "admin",
-    security(("admin_token" = [])), params(Conditions),
-    responses((status = OK, description = "The number of jobs.", body = RedriveReport), InvalidInput, AdminErrors))]
+    security(("admin_token" = [])), params(Conditions, RedrivableStates),
+    responses((status = OK, description = "The number of jobs.", body = RedriveReport)))]
 pub(super) async fn count(
     State(state): State<AdminState>,
     actor: Actor,
@@ -62,11 +62,11 @@ pub(super) async fn count(
 /// null. One that fails again meanwhile is left alone. Those of one agent fire one after the other.
 #[utoipa::path(post, path = "/api/admin/jobs/redrive", operation_id = "redrive_jobs", tag = "admin",
     security(("admin_token" = [])),
-    params(Conditions,
+    params(Conditions, RedrivableStates,
         ("all" = Option<bool>, Query, description = "`true`: without any condition."),
         ("per_second" = Option<u32>, Query, description = "Maximum number of redriven one-shots that fire per second and agent. Default: 4.", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous report, with the same conditions.")),
-    responses((status = OK, description = "The progress.", body = RedriveReport), InvalidInput, AdminErrors))]
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous report, with the same conditions.")),
+    responses((status = OK, description = "The progress.", body = RedriveReport)))]
 pub(super) async fn matching(
     State(state): State<AdminState>,
     actor: Actor,
@@ -96,10 +96,8 @@ pub(super) struct SelectedJobs {
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct SelectedJob {
     /// The agent's instance ID in the portal.
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
     instance_id: InstanceId,
     /// The job's ID, chosen by the agent.
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
     job_id: JobId,
 }
 
@@ -109,8 +107,7 @@ pub(super) struct SelectedJob {
 /// after the other.
 #[utoipa::path(post, path = "/api/admin/jobs/redrive-selected", operation_id = "redrive_selected_jobs", tag = "admin",
     security(("admin_token" = [])), request_body(content = SelectedJobs, content_type = "application/json"),
-    responses((status = OK, description = "The number of redriven one-shots.", body = RedriveReport), AdminBodyErrors,
-        AdminErrors))]
+    responses((status = OK, description = "The number of redriven one-shots.", body = RedriveReport)))]
 pub(super) async fn selected(
     State(state): State<AdminState>,
     actor: Actor,

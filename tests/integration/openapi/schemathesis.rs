@@ -1,0 +1,108 @@
+//! Schemathesis compares the service with its document. It sends valid and invalid requests to every operation, and checks
+//! each response against what is documented.
+
+use std::path::Path;
+
+use nas_cron_testing::database::database;
+use nas_cron_testing::in_target;
+use nas_cron_testing::portal::Portal;
+use nas_cron_testing::service::{ADMIN_TOKEN, Service, Settings, client};
+use serde_json::Value;
+use tokio::process::Command;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/external/schemathesis");
+
+/// A service with an admin token, the built-in portal and an agent.
+struct Deployment {
+    service: Service,
+    access_token: String,
+}
+
+impl Deployment {
+    async fn start() -> Self {
+        let (_, url) = database().await;
+        let settings = Settings::new(&url, &Portal::start().await)
+            .without("NAS_CRON_PORTAL_JWKS_URL")
+            .with("NAS_CRON_OWN_PORTAL", "true")
+            .with("NAS_CRON_AGENT_IDENTITY", "true");
+        let service = Service::start(&settings).await;
+        // Nothing listens on this port.
+        let arguments = [
+            "agents",
+            "enroll",
+            "inst-1",
+            "--org",
+            "org-1",
+            "--callback-url",
+            "http://127.0.0.1:9",
+            "--json",
+        ];
+        let (status, out, said) = settings.run(&arguments).await;
+        assert!(status.success(), "{said}");
+        let enrolled: Value = serde_json::from_str(&out).unwrap();
+        let refresh_token = enrolled["auth"]["providers"]["nous"]["refresh_token"].as_str().unwrap();
+        let refreshed = client()
+            .post(format!("{}/api/oauth/token", service.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-nous-refresh-token", refresh_token)
+            .body("grant_type=refresh_token&client_id=hermes-cli-vps");
+        let tokens: Value = refreshed.send().await.unwrap().json().await.unwrap();
+        Self { service, access_token: tokens["access_token"].as_str().unwrap().to_owned() }
+    }
+
+    /// Returns the configuration that sends each API its credential.
+    fn credentials(&self) -> String {
+        format!(
+            "[[operations]]\ninclude-path-regex = \"^/api/admin/\"\n\
+             headers = {{ Authorization = \"Bearer {ADMIN_TOKEN}\" }}\n\n\
+             [[operations]]\ninclude-path-regex = \"^/(api/agent-cron|v1/agent)\"\n\
+             headers = {{ Authorization = \"Bearer {}\" }}\n",
+            self.access_token
+        )
+    }
+}
+
+/// Sends `examples` generated requests to each operation, besides the examples and limits of the document.
+async fn finds_no_failure(with_credentials: bool, examples: u32) {
+    let st = in_target("schemathesis-venv/bin/st");
+    assert!(st.exists(), "Schemathesis is not installed: run `make installed` (`make test` does)");
+    let deployment = Deployment::start().await;
+    let general = std::fs::read_to_string(Path::new(FOLDER).join("schemathesis.toml")).unwrap();
+    let credentials = if with_credentials { deployment.credentials() } else { String::new() };
+    let name = format!("schemathesis-{with_credentials}-{examples}.toml");
+    let configuration = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&configuration, format!("{general}\n{credentials}")).unwrap();
+    let mut command = Command::new(st);
+    command
+        .current_dir(FOLDER)
+        .arg("--config-file")
+        .arg(&configuration)
+        .args(["run", &format!("{}/openapi.json", deployment.service.url)])
+        .args(["--checks", "all", "--seed", "1", "--max-examples", &examples.to_string(), "--no-color"])
+        .env("PYTHONPATH", FOLDER)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SCHEMATHESIS_HOOKS", "generators")
+        .kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    println!("{report}");
+    assert!(output.status.success(), "{report}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(deployment.service.stop().await.success());
+}
+
+#[tokio::test]
+async fn service_does_what_its_document_says_with_credentials() {
+    finds_no_failure(true, 5).await;
+}
+
+#[tokio::test]
+async fn service_does_what_its_document_says_without_credentials() {
+    finds_no_failure(false, 5).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: make schemathesis"]
+async fn service_does_what_its_document_says_for_many_requests() {
+    finds_no_failure(true, 200).await;
+    finds_no_failure(false, 100).await;
+}
