@@ -155,11 +155,11 @@ class Merging(unittest.TestCase):
         self.assertEqual(old["dev"]["first_fire_s"], 1, "unchanged")
 
     def test_idle_is_replaced_by_size_and_growth_with_all_sizes(self):
-        old = self.merged({}, run_of("old", levels=[*GROWN, level(30_000, idle=IDLE)]))
+        old = self.merged({}, run_of("old", levels=[*GROWN, level(300, idle=IDLE)]))
         levels = [level(2000, idle=IDLE, growth=grown(1, 1, 1)), level(3000, growth=grown(1, 1, 1))]
         new = self.merged(old, run_of("new", levels=levels))
         dates = lambda name: [(size, one["about"]["date"]) for size, one in new[name].items()]
-        self.assertEqual(dates("idle"), [("100", "old"), ("2000", "new"), ("30000", "old")], "in the order of numbers")
+        self.assertEqual(dates("idle"), [("100", "old"), ("300", "old"), ("2000", "new")], "in the order of numbers")
         self.assertEqual(dates("growth"), [("2000", "new"), ("3000", "new")])
 
     def test_growth_has_the_bytes_and_the_supersedes_of_its_size(self):
