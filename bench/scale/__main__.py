@@ -12,11 +12,12 @@ import loads
 import options
 import populated
 import preflight
-import table
+import publish
+import results
+import tables
 from processes import Failed, output
 from service import Service, create, remove
 
-COSTS = options.ROOT / "bench/fleet/measured.json"
 ENDED_BY_SIGNAL = 130
 
 
@@ -26,25 +27,35 @@ def main():
         signal.signal(ending, signal.default_int_handler)
     try:
         chosen = options.parse()
-        chosen.programs = options.programs(chosen.programs)
-        for warning in preflight.check(chosen):
-            populated.progress(f"warning: {warning}")
-        path = chosen.dir / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
-        results = {"about": about(chosen), "measures": {}}
-        for name, found in measured(chosen):
-            results["measures"][name] = found
-            write(results, path)
-        populated.progress(f"results in {path}")
+        if chosen.check or chosen.draw:
+            publish.check() if chosen.check else publish.draw()
+            return 0
+        run, found = results.read(chosen.results, chosen.only) if chosen.results else measure(chosen)
         if chosen.publish:
-            write({"about": results["about"], **results["measures"]["costs"]}, COSTS)
-            populated.progress(f"costs in {COSTS}; run `python3 bench/fleet --publish` now")
-        print(json.dumps(results) if chosen.json else table.text(results["measures"]))
+            for path in publish.publish(run["about"], found):
+                after = "; run `python3 bench/fleet --publish` now" if path == publish.COSTS else ""
+                populated.progress(f"published {path}{after}")
+        print(json.dumps(run) if chosen.json else tables.terminal(found), end="\n" if chosen.json else "")
         return 0
     except Failed as failed:
         print(f"bench-scale: {failed}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return ENDED_BY_SIGNAL
+
+
+def measure(chosen):
+    """Returns the results as they are kept in a file, and by measure."""
+    chosen.programs = options.programs(chosen.programs)
+    for warning in preflight.check(chosen):
+        populated.progress(f"warning: {warning}")
+    path = chosen.dir / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
+    run = {"about": about(chosen), "measures": {}}
+    for name, found in measured(chosen):
+        run["measures"][name] = found
+        path.write_text(publish.text(run), encoding="utf-8")
+    populated.progress(f"results in {path}")
+    return run, results.by_measure(run["measures"], chosen.only)
 
 
 def about(chosen):
@@ -61,7 +72,7 @@ def about(chosen):
 def command(arguments):
     """Returns the command that repeats a run, without paths of this machine."""
     kept = [part for before, part in zip(["", *arguments], arguments) if not {before, part} & {"--binary", "--dir", "--programs"}]
-    return f'make bench-scale BENCH="{" ".join(kept)}"'
+    return f'make bench-scale BENCH="{" ".join(kept)}"' if kept else "make bench-scale"
 
 
 def measured(chosen):
@@ -95,10 +106,6 @@ def dev(chosen):
     found = loads.dev(chosen, folder)
     remove(folder)
     return found
-
-
-def write(results, path):
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 sys.exit(main())

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from processes import Failed
@@ -37,6 +38,8 @@ Examples:
   make bench-scale BENCH="--only herd --herd 20000"
   make bench-scale BENCH="--only growth,idle --levels 10000,1000000"
   make bench-scale BENCH="--only costs --publish"         the costs that docs/scaling.md is made of
+  make bench-scale BENCH="--only herd,growth --publish"   these results of docs/performance.md
+  python3 bench/scale --results target/bench-scale/DATE.json --only idle --publish    those of a former run
 """
 
 
@@ -84,6 +87,8 @@ def parse(arguments=None):
         description="Measure how nas-cron behaves at scale on this machine.",
         epilog="Measures:\n" + "".join(f"  {name:<10}{text}\n" for name, text in MEASURES.items()) + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # The command of a run is published: --short must be seen in it.
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--only", type=measures, default=list(MEASURES), metavar="MEASURES", help="measures, separated by commas [all]")
@@ -103,7 +108,10 @@ def parse(arguments=None):
     add("--binary", type=Path, default=ROOT / "target/release/nas-cron", help="release build of nas-cron")
     add("--programs", type=Path, help="folder of psql and pgbench [that of pgbench in PATH]")
     add("--json", action="store_true", help="print the results as JSON")
-    add("--publish", action="store_true", help="make the measured costs those of bench/fleet and docs/scaling.md")
+    add("--publish", action="store_true", help="replace these results in docs/performance.md, and the costs of bench/fleet")
+    add("--results", type=Path, metavar="FILE", help="use these results instead of a run")
+    add("--draw", action="store_true", help="draw docs/performance.md and its plot again; with no other options")
+    add("--check", action="store_true", help="fail if docs/performance.md or its plot differ from what --draw would write")
     parser.set_defaults(**FULL)
     options = parser.parse_args(arguments)
     if options.short:
@@ -111,8 +119,11 @@ def parse(arguments=None):
         options = parser.parse_args(arguments)
         if options.publish:
             parser.error("--short and --publish exclude each other: the figures of a short run mean nothing")
-    if options.publish and "costs" not in options.only:
-        parser.error("--publish needs the measure costs")
+    if options.publish and not options.results and "growth" in options.only and len(options.levels) < 2:
+        parser.error("--publish needs two or more --levels: growth of one size shows nothing")
+    others = set(sys.argv[1:] if arguments is None else arguments) - {"--draw", "--check"}
+    if (options.draw or options.check) and others:
+        parser.error(f"--draw and --check are for what is published: leave out {', '.join(sorted(others))}")
     if options.herd < options.herd_agents:
         parser.error(f"--herd {options.herd} is less than --herd-agents {options.herd_agents}: each agent needs a one-shot")
     options.dir, options.binary = options.dir.resolve(), options.binary.resolve()

@@ -183,16 +183,3 @@ def supersede(service, count):
         "bytes_after": round(after, 1),
         "bytes_ratio": round(after / before, 3),
     }
-
-
-def flatness(levels):
-    """Each rate relative to pgbench's, at the last level relative to the first: 1 is flat."""
-    grown = [one for one in levels if "growth" in one]
-    if len(grown) < 2:
-        return None
-    first, last = grown[0]["growth"], grown[-1]["growth"]
-    rates = {
-        key: first["per_pgbench"][key] and ratio(last["per_pgbench"][key], first["per_pgbench"][key])
-        for key in first["per_pgbench"]
-    }
-    return {**rates, "lateness_p99": ratio(last["bench"]["lateness_ms"]["p99"], first["bench"]["lateness_ms"]["p99"])}
