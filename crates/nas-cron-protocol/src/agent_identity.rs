@@ -20,7 +20,7 @@ pub struct RegisterRequest {
         schema(
             example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea",
             max_length = 1024,
-            pattern = "^[ \\t]*ssh-ed25519[ \\t]+AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}(?:[ \\t][^\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f]*)?$",
+            pattern = "^[ \\t]*ssh-ed25519[ \\t]+AAAAC3NzaC1lZDI1NTE5AAAAI[A-P][A-Za-z0-9+/]{42}(?:[ \\t][^\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f]*)?$",
             format = "openssh-key"
         )
     )]

@@ -64,6 +64,9 @@ BEYOND_SCHEMAS = [
     '"error":"invalid_grant"',
     "refresh_token: is missing",
     "refresh_token: must equal the header",
+    "all: must be true to redrive without any condition",
+    # Half of all encodings are no points of the curve.
+    "agent_public_key: is not a valid Ed25519 public key",
 ]
 
 
