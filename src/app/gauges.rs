@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::db::Db;
@@ -28,7 +30,7 @@ impl Gauges {
             metrics::set_pool(pool, PoolConnections { idle, in_use, waiting, max });
         }
         metrics::set_database_silent(self.requests.silent_for());
-        let next_step = self.keys.next_step_in().map(|wait| wait.as_seconds_f64());
+        let next_step = self.keys.next_step_in().map(TimeDelta::as_seconds_f64);
         metrics::set_signing_keys(|state| self.keys.count(state), self.keys.has_active_key(), next_step);
         let ready = health::readiness(self.readiness.as_ref()).is_ok();
         metrics::set_health(ready, self.readiness.stopped_loops().len());

@@ -123,8 +123,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        for part in
-            ["# HELP nas_cron_panics_total", "\nnas_cron_build_info{version=\"", "\nprocess_max_fds "]
+        for part in ["# HELP nas_cron_panics_total", "\nnas_cron_build_info{version=\"", "\nprocess_max_fds "]
         {
             assert!(body.contains(part), "{part} in {body}");
         }
