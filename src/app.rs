@@ -91,14 +91,7 @@ impl App {
         beside: Router,
     ) -> anyhow::Result<Self> {
         let descriptors = serving::descriptors(config);
-        let fires = connections_for_fires(config.database.max_connections);
-        let db = Db::new(&DbOptions {
-            url: config.database.url.clone(),
-            max_connections: config.database.max_connections - fires,
-            acquire_timeout: ACQUIRE_TIMEOUT,
-        })?;
-        // A pool of their own, so that fires never wait for connections that requests hold.
-        let fires = db.apart(fires)?;
+        let [db, fires] = pools(config)?;
         let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("connecting to database_url failed")?;
         ready_schema(&db, config.database.migrate).await?;
@@ -289,6 +282,18 @@ async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Re
     let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
     let ttl = config.portal.access_token_ttl;
     Ok(Some(OwnPortal::start(db, Arc::clone(keys), key, ttl, deadline).await?))
+}
+
+/// Returns the pool of requests and that of fires. Fires never wait for connections that requests hold.
+fn pools(config: &Config) -> anyhow::Result<[Db; 2]> {
+    let fires = connections_for_fires(config.database.max_connections);
+    let db = Db::new(&DbOptions {
+        url: config.database.url.clone(),
+        max_connections: config.database.max_connections - fires,
+        acquire_timeout: ACQUIRE_TIMEOUT,
+    })?;
+    let fires = db.apart(fires)?;
+    Ok([db, fires])
 }
 
 fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {

@@ -144,13 +144,12 @@ pub(super) fn add(document: &mut Value) {
         }
         for common in COMMON.iter().filter(|common| (common.occurs)(&operation)) {
             let status = common.status.as_str();
-            match responses.get_mut(status) {
-                Some(own) => merge(own, common, form),
-                None => {
-                    let name = format!("{:?}{status}", operation.callers);
-                    responses[status] = json!({ "$ref": format!("#/components/responses/{name}") });
-                    shared.entry(name).or_insert_with(|| common.response(form));
-                }
+            if let Some(own) = responses.get_mut(status) {
+                merge(own, common, form);
+            } else {
+                let name = format!("{:?}{status}", operation.callers);
+                responses[status] = json!({ "$ref": format!("#/components/responses/{name}") });
+                shared.entry(name).or_insert_with(|| common.response(form));
             }
         }
     });
