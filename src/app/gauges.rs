@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use chrono::TimeDelta;
-
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::db::Db;
