@@ -2,13 +2,20 @@
 //!
 //! A later release may have migrated the schema. The schema says in `schema_compatibility` which releases may still use it.
 
-use sqlx::Executor;
+use std::time::Duration;
+
 use sqlx::migrate::{Migrate, Migrator};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::{Db, DbError, DbResult};
 
 /// Removes the timeouts that every session starts with.
 const NO_DEADLINES: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+/// The advisory lock of a migration. The number is the ASCII code of `nasmigr`.
+const MIGRATION_LOCK: i64 = 0x6e_61_73_6d_69_67_72;
+/// Time between two tries to take it.
+const LOCK_AGAIN: Duration = Duration::from_millis(200);
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -129,19 +136,36 @@ async fn usable_from(db: &Db) -> DbResult<Option<i64>> {
 pub async fn migrate(db: &Db) -> DbResult<Vec<Step>> {
     let (mut connection, _) = db.connector.connect().await?;
     connection.execute(sqlx::raw_sql(NO_DEADLINES)).await?;
-    connection.lock().await.map_err(unwrap_migrate_error)?;
-    let before = schema_state(db).await;
-    let result = match before {
-        Ok(SchemaState::Behind(missing)) => MIGRATOR
-            .run_direct(None, &mut connection, false)
-            .await
-            .map(|()| missing)
-            .map_err(unwrap_migrate_error),
+    lock(&mut connection).await?;
+    let result = match schema_state(db).await {
+        Ok(SchemaState::Behind(missing)) => apply(&mut connection).await.map(|()| missing),
         Ok(_) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
+    // The lock above ends with the session.
     connection.unlock().await.map_err(unwrap_migrate_error)?;
     result
+}
+
+/// Takes the lock of this release, and the one of release 0.1.0. A session that waits for a lock within a statement would
+/// block `CREATE INDEX CONCURRENTLY`, which waits for the end of all older statements.
+async fn lock(connection: &mut PgConnection) -> DbResult<()> {
+    let take = "SELECT pg_try_advisory_lock($1)";
+    while !sqlx::query_scalar::<_, bool>(take).bind(MIGRATION_LOCK).fetch_one(&mut *connection).await? {
+        tokio::time::sleep(LOCK_AGAIN).await;
+    }
+    connection.lock().await.map_err(unwrap_migrate_error)
+}
+
+async fn apply(connection: &mut PgConnection) -> DbResult<()> {
+    // Left by an interrupted `CREATE INDEX CONCURRENTLY`; the migration would take such an index for a complete one.
+    let invalid =
+        "SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index JOIN pg_class ON oid = indexrelid
+                   WHERE NOT indisvalid AND relkind = 'i' AND relnamespace = current_schema()::regnamespace";
+    for drop in sqlx::query_scalar::<_, String>(invalid).fetch_all(&mut *connection).await? {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await?;
+    }
+    MIGRATOR.run_direct(None, connection, false).await.map_err(unwrap_migrate_error)
 }
 
 fn unwrap_migrate_error(error: sqlx::migrate::MigrateError) -> DbError {

@@ -65,7 +65,7 @@ BEYOND_SCHEMAS = [
     "refresh_token: is missing",
     "refresh_token: must equal the header",
     "all: must be true to redrive without any condition",
-    # Half of all encodings are no points of the curve.
+    # Half of all encodings do not name a point of the curve.
     "agent_public_key: is not a valid Ed25519 public key",
 ]
 

@@ -176,6 +176,23 @@ async fn migrate_is_idempotent_and_its_dry_run_changes_nothing() {
 }
 
 #[tokio::test]
+async fn index_of_an_interrupted_migration_is_built_again() {
+    let url = empty_database().await;
+    let settings = settings(&url).await;
+    assert!(settings.run(&["migrate"]).await.0.success());
+    let pool = PgPool::connect(&url).await.unwrap();
+    // As a killed `CREATE INDEX CONCURRENTLY` leaves them.
+    let interrupted =
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'instances_by_org'::regclass;
+                       DELETE FROM _sqlx_migrations WHERE version = 10";
+    sqlx::raw_sql(interrupted).execute(&pool).await.unwrap();
+    let (status, _, error) = settings.run(&["migrate"]).await;
+    assert!(status.success(), "{error}");
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'instances_by_org'::regclass";
+    assert!(sqlx::query_scalar::<_, bool>(valid).fetch_one(&pool).await.unwrap());
+}
+
+#[tokio::test]
 async fn five_migrations_at_once_do_the_work_once() {
     let url = empty_database().await;
     let settings = settings(&url).await;

@@ -7,7 +7,8 @@ async fn why(world: &World) -> String {
     let (status, out, error) = world.settings.run(&["jobs", "show", "inst-1", "far", "--json"]).await;
     assert!(status.success(), "{error}");
     let shown: Value = serde_json::from_str(&out).expect(&out);
-    let why = shown["why"].as_str().expect("a reason").to_owned();
+    let part = |name: &str| shown["why"][name].as_str().map(str::to_owned);
+    let why = [part("text"), part("fix")].into_iter().flatten().collect::<Vec<_>>().join("; ");
     let (_, text, _) = world.settings.run(&["jobs", "show", "inst-1", "far"]).await;
     let line = text.lines().find(|line| line.starts_with("why")).expect("a line with the reason");
     // Times pass between the two.
