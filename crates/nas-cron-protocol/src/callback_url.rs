@@ -5,6 +5,14 @@ use url::{Host, Url};
 
 use super::InvalidField;
 
+/// Regular expression of a character of a name other than a digit. A letter may be percent-encoded.
+#[cfg(feature = "openapi")]
+macro_rules! letter {
+    () => {
+        "(?:[A-Za-z_\\u00a1-\\uffff-]|%(?:[46][1-9A-Fa-f]|[57][0-9Aa]))"
+    };
+}
+
 /// Regular expression (ECMA-262) of the scheme and the authority of a URL.
 #[cfg(feature = "openapi")]
 macro_rules! authority {
@@ -12,7 +20,13 @@ macro_rules! authority {
         concat!(
             "^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}",
             "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]?|\\[[0-9A-Fa-f:.]+\\]|",
-            "(?:[A-Za-z0-9_\\u00a1-\\uffff-]+[.])*[0-9]*[A-Za-z_\\u00a1-\\uffff-][A-Za-z0-9_\\u00a1-\\uffff-]*[.]?)",
+            "(?:(?:[0-9]|",
+            letter!(),
+            ")+[.])*[0-9]*",
+            letter!(),
+            "(?:[0-9]|",
+            letter!(),
+            ")*[.]?)",
             "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
         )
     };

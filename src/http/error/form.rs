@@ -14,7 +14,7 @@ pub(in crate::http) enum Form {
 }
 
 /// Beginnings of the paths that agents call.
-const OF_AGENTS: [&str; 3] = ["/api/agent-cron/", "/api/oauth/", "/v1/agent"];
+const OF_AGENTS: [&str; 3] = ["/api/agent-cron", "/api/oauth", "/v1/agent"];
 /// Paths below them that others call.
 const OF_OTHERS: [&str; 2] = ["/api/agent-cron/relay", "/api/agent-cron/jwks.json"];
 

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use nas_cron::domain::SigningAlg;
 use nas_cron::http::jwks::router;
 use nas_cron::keys::{KeyRing, MintError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::fixture::{clock, execute, jwks, kek, kids, mint, pass, ring_with, states, verify, with_database};
@@ -246,7 +246,8 @@ async fn keys_the_jwks_is_cacheable_and_needs_no_database() {
     with_database(async |database| {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         let (status, headers, body) = get(&ring, Method::GET, "/.well-known/jwks.json", None).await;
-        assert_eq!((status, body.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, &problem["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(503)), "{problem}");
         assert_eq!(headers[header::CACHE_CONTROL], "no-store", "an empty set must not be cached");
 
         ring.bootstrap(&database.db).await.unwrap();
