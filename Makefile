@@ -137,7 +137,7 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 
 # BENCH adds arguments: make bench-scale BENCH="--short"
 .PHONY: bench-scale
-bench-scale: postgres ## measure herds, replicas, growth and idle load, about 90 min and 25 GB; writes target/bench-scale
+bench-scale: postgres ## measure herds, replicas, growth and idle load, about an hour and 25 GB; writes target/bench-scale
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) python3 bench/scale $(BENCH)
 

@@ -33,7 +33,7 @@ SHORT = {
 
 EXAMPLES = """
 Examples:
-  make bench-scale                                        everything, about 90 min and 25 GB; writes target/bench-scale/
+  make bench-scale                                        everything, about an hour and 25 GB; writes target/bench-scale/
   make bench-scale BENCH="--short"                        everything in small, about 5 min, to check that it runs
   make bench-scale BENCH="--only herd --herd 20000"
   make bench-scale BENCH="--only growth,idle --levels 10000,1000000"
