@@ -27,7 +27,7 @@ FULL = {
     "supersedes": 5_000_000,
 }  # fmt: skip
 SHORT = {
-    "jobs": 100, "over_s": 3, "burst": 500, "herd": 1000, "herd_agents": 100, "replicas": [1, 2],
+    "jobs": 100, "over_s": 3, "burst": 2000, "herd": 1000, "herd_agents": 100, "replicas": [1, 2],
     "jwks_per_s": 200, "levels": [1000, 10_000], "idle_s": 10, "pgbench_s": 2, "supersedes": 2000,
 }  # fmt: skip
 
