@@ -102,7 +102,7 @@ pub fn change(mut fields: Fields) -> Result<Change, FieldsError> {
 pub fn url(text: &str) -> Result<Url, InvalidField> {
     let wrong = |problem: String| InvalidField::new("url", problem);
     let url = http_url(text).map_err(wrong)?;
-    // What is stored has a path and escapes, and may therefore be longer.
+    // The stored text has a path and escapes, so it may be longer.
     if text.len() > MAX_TEXT || url.as_str().len() > MAX_URL {
         return Err(wrong(format!("must be at most {MAX_TEXT} bytes long, with its escapes")));
     }

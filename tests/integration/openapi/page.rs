@@ -26,7 +26,7 @@ async fn page_loads_only_its_own_viewer_and_document() {
     assert!(!policy.contains("://") && !policy.contains("unsafe-eval"), "{policy}");
     assert_eq!(header(&page, "x-content-type-options"), "nosniff");
 
-    // What the page names is served, relative to it.
+    // Every file that the page names is served, relative to it.
     let text = page.text().await.unwrap();
     let named = |attribute: &str| {
         let (_, rest) = text.split_once(&format!("{attribute}=\"")).expect("an attribute");
