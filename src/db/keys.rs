@@ -17,7 +17,6 @@ use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, Stored
 const KEYS_LOCK: i64 = 0x6e_61_73_6b_65_79_73;
 
 struct Row {
-    read_at: DateTime<Utc>,
     kid: String,
     alg: SigningAlg,
     state: KeyState,
@@ -56,11 +55,11 @@ impl From<Row> for StoredKey {
     }
 }
 
-async fn rows(executor: impl PgExecutor<'_>) -> DbResult<Vec<Row>> {
+async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        SELECT clock_timestamp() AS "read_at!", kid, alg AS "alg: SigningAlg", state AS "state: KeyState", imported, public_jwk,
+        SELECT kid, alg AS "alg: SigningAlg", state AS "state: KeyState", imported, public_jwk,
                private_nonce, private_key, pem_path,
                published_at, activated_at, retired_at, gone_at, seen_at
         FROM signing_keys
@@ -69,11 +68,7 @@ async fn rows(executor: impl PgExecutor<'_>) -> DbResult<Vec<Row>> {
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows)
-}
-
-async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
-    Ok(rows(executor).await?.into_iter().map(StoredKey::from).collect())
+    Ok(rows.into_iter().map(StoredKey::from).collect())
 }
 
 async fn instant(executor: impl PgExecutor<'_>) -> DbResult<DateTime<Utc>> {
@@ -91,12 +86,7 @@ impl Db {
     /// again under [`Self::lock_signing_keys`].
     #[instrument(name = "db.signing_keys_now", skip_all, err(level = "debug"))]
     pub async fn signing_keys_now(&self) -> DbResult<(DateTime<Utc>, Vec<StoredKey>)> {
-        let rows = rows(self).await?;
-        let now = match rows.first() {
-            Some(row) => row.read_at,
-            None => instant(self).await?,
-        };
-        Ok((now, rows.into_iter().map(StoredKey::from).collect()))
+        Ok((instant(self).await?, list(self).await?))
     }
 
     /// Takes the lock for changes of keys, and reads the keys. Waits up to 4 s, then fails with `Contended`. Do no

@@ -1,6 +1,6 @@
 //! The signing keys in memory: a replica signs tokens and serves the JWKS from this view.
 //!
-//! The view is read from the database every 5 s. A replica signs with a view of at most 10 s, by the monotonic clock and
+//! The view is read from the database every 6 s. A replica signs with a view of at most 10 s, by the monotonic clock and
 //! by the wall clock (the monotonic clock stops while a machine is suspended). The JWKS is served from the last view of
 //! any age, because agents that fetch it are verifying a fire.
 
@@ -75,8 +75,6 @@ struct View {
     records: Vec<KeyRecord>,
     /// Time of the next rotation step; `None` if none is planned.
     next_step: Option<DateTime<Utc>>,
-    /// Instant from which a rotation step is due, by the database's clock; `None` if none is planned.
-    step_due_at: Option<Instant>,
 }
 
 /// Mints tokens and provides the JWKS. Share it in an `Arc`; readers never wait for the database.
@@ -120,7 +118,7 @@ impl KeyRing {
 
     async fn load(&self, db: &Db, strictness: Strictness) -> Result<(), KeyError> {
         let (loaded_at, loaded_wall) = (Instant::now(), self.clock.wall());
-        let (now, keys) = db.signing_keys_now().await?;
+        let keys = db.signing_keys().await?;
         let known = self.view.borrow().clone();
         let mut signers = HashMap::new();
         let mut unusable = HashSet::new();
@@ -149,21 +147,8 @@ impl KeyRing {
         let jwks = Jwks::of(keys.iter().map(|key| &key.record));
         let records = sweep::records(&keys);
         let next_step = rotation::plan(&records, &self.options.policy).iter().map(|step| step.at).min();
-        let step_due_at = next_step.and_then(|at| {
-            // A step before `now` is due at once.
-            loaded_at.checked_add((at - now).to_std().unwrap_or_default())
-        });
-        let fresh = Arc::new(View {
-            loaded_at,
-            loaded_wall,
-            signers,
-            unusable,
-            active,
-            jwks,
-            records,
-            next_step,
-            step_due_at,
-        });
+        let fresh =
+            Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks, records, next_step });
         // Two reads may overlap (the loop's and a sweep's): the one that started later wins.
         self.view.send_if_modified(|view| {
             let newer = view.as_ref().is_none_or(|old| old.loaded_at <= fresh.loaded_at);
@@ -271,19 +256,13 @@ impl KeyRing {
         }
     }
 
-    /// Returns true if a rotation step is due by the current view, or if there is none.
-    fn step_is_due(&self) -> bool {
-        let view = self.view.borrow();
-        view.as_ref().is_none_or(|view| view.step_due_at.is_some_and(|at| at <= Instant::now()))
-    }
-
     /// Takes due rotation steps about every 30 s. Never returns. Makes no statement while none is due.
     pub async fn keep_swept(&self, db: &Db) {
         let mut failing = false;
         loop {
             // With jitter, so that replicas that started together do not sweep together.
             rest(tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2)))).await;
-            if !self.step_is_due() {
+            if self.next_step_in().is_none_or(|wait| wait > TimeDelta::zero()) {
                 continue;
             }
             let outcome = tokio::time::timeout(SWEEP_TIMEOUT, self.sweep(db)).await;

@@ -1,7 +1,7 @@
 //! The keys that sign fire tokens: storage, rotation and publication.
 //!
 //! The rest of the service uses [`KeyRing`]: it mints tokens and serves the JWKS from a view in memory that is read from
-//! the database every 5 s. [`rotation`] decides which steps are due (pure functions), and [`sweep`] takes them in one
+//! the database every 6 s. [`rotation`] decides which steps are due (pure functions), and [`sweep`] takes them in one
 //! transaction, on any replica. Private halves are stored encrypted in the database ([`encryption`]), or in PEM files.
 
 pub mod access_token;
