@@ -33,7 +33,8 @@ impl Bearing {
 
     /// Reads a text from a caller. Returns `None` for one that the service cannot have issued.
     pub fn parse(text: &str) -> Option<Self> {
-        let is_one = text.len() == LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let is_one =
+            text.len() == LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         is_one.then(|| Self(text.to_owned()))
     }
 

@@ -24,7 +24,9 @@ pub(super) fn page(error: ErrorPage, session: Option<&Session>, back: Option<&st
 
 /// Gives an error that a handler has returned its page. Other responses stay as they are.
 pub(super) fn dressed(mut response: Response, session: Option<&Session>, back: Option<&str>) -> Response {
-    let Some(Failure { status, detail }) = response.extensions_mut().remove::<Failure>() else { return response };
+    let Some(Failure { status, detail }) = response.extensions_mut().remove::<Failure>() else {
+        return response;
+    };
     let title = match status.as_u16() {
         400 | 413 => "This cannot be done",
         401 => "Not signed in",

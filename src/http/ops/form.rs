@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, Request};
-use axum::http::request::Parts;
 use axum::http::header::{HOST, ORIGIN};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, ScheduleId};
 use subtle::ConstantTimeEq;
@@ -42,7 +42,9 @@ impl Form {
         if bool::from(token.as_bytes().ct_eq(id.form_token().as_bytes())) {
             return Ok(());
         }
-        Err(ApiError::Forged("the form is not from a page of this session, so nothing was changed: reload the page, and send its form again"))
+        Err(ApiError::Forged(
+            "the form is not from a page of this session, so nothing was changed: reload the page, and send its form again",
+        ))
     }
 
     /// Returns a field; `None` if it is missing or empty.
@@ -111,7 +113,9 @@ fn require_same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     if same {
         return Ok(());
     }
-    Err(ApiError::Forged("another site has sent the form, so nothing was changed: use the form of the operators' page"))
+    Err(ApiError::Forged(
+        "another site has sent the form, so nothing was changed: use the form of the operators' page",
+    ))
 }
 
 /// The form, as the gate has checked it.
@@ -133,7 +137,17 @@ mod tests {
         for good in ["/ops", "/ops/jobs", "/ops?sent=1", "/ops/job?instance_id=a%2F%2Fb&job_id=//"] {
             assert_eq!(local(Some(good)), Some(good));
         }
-        let bad = ["", "/", "/opsx", "//ops", "https://evil.example/ops", "/ops//evil", "/ops/\\evil", "/ops/a b", "/ops/\n"];
+        let bad = [
+            "",
+            "/",
+            "/opsx",
+            "//ops",
+            "https://evil.example/ops",
+            "/ops//evil",
+            "/ops/\\evil",
+            "/ops/a b",
+            "/ops/\n",
+        ];
         for bad in bad {
             assert_eq!(local(Some(bad)), None, "{bad:?}");
         }
@@ -151,20 +165,32 @@ mod tests {
         };
         let host = ("host", "ops.example:8081");
         for site in ["cross-site", "same-site", "none", ""] {
-            assert!(refused(&[host, ("sec-fetch-site", site), ("origin", "https://ops.example:8081")]), "{site}");
+            assert!(
+                refused(&[host, ("sec-fetch-site", site), ("origin", "https://ops.example:8081")]),
+                "{site}"
+            );
         }
         assert!(!refused(&[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]));
         assert!(!refused(&[host]));
         assert!(!refused(&[host, ("origin", "null")]));
         assert!(!refused(&[host, ("origin", "https://ops.example:8081")]));
-        for origin in ["https://evil.example", "https://ops.example", "https://ops.example:8081.evil.example", "ftp://ops.example:8081"] {
+        for origin in [
+            "https://evil.example",
+            "https://ops.example",
+            "https://ops.example:8081.evil.example",
+            "ftp://ops.example:8081",
+        ] {
             assert!(refused(&[host, ("origin", origin)]), "{origin}");
         }
     }
 
     #[test]
     fn fields_may_repeat_and_may_be_missing() {
-        let form = Form(vec![("job".into(), "a".into()), ("empty".into(), String::new()), ("job".into(), "b".into())]);
+        let form = Form(vec![
+            ("job".into(), "a".into()),
+            ("empty".into(), String::new()),
+            ("job".into(), "b".into()),
+        ]);
         assert_eq!(form.text("job"), Some("a"));
         assert_eq!(form.text("empty"), None);
         assert!(form.required("job_id").is_err());

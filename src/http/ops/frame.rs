@@ -97,8 +97,10 @@ impl Frame {
 
     /// Returns the entries of the navigation.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let entry = |(section, label, path): &(Section, &'static str, &'static str)| {
-            Entry { label, path, is_current: self.section == Some(*section) }
+        let entry = |(section, label, path): &(Section, &'static str, &'static str)| Entry {
+            label,
+            path,
+            is_current: self.section == Some(*section),
         };
         NAVIGATION.iter().map(entry).collect()
     }

@@ -142,7 +142,10 @@ mod tests {
     #[test]
     fn result_to_show_is_not_a_parameter_of_the_page() {
         let id = Uuid::new_v4();
-        assert_eq!(separated(&format!("state=dead&sent={id}&after=x")), ("state=dead&after=x".to_owned(), Some(id)));
+        assert_eq!(
+            separated(&format!("state=dead&sent={id}&after=x")),
+            ("state=dead&after=x".to_owned(), Some(id))
+        );
         assert_eq!(separated("sent=nonsense"), (String::new(), None));
         assert_eq!(separated("sentence=1"), ("sentence=1".to_owned(), None));
         assert_eq!(separated(""), (String::new(), None));

@@ -62,7 +62,9 @@ pub(super) async fn show(params: Result<Query<Params>, QueryRejection>) -> Respo
         return rendered(&SignInPage::new(None));
     };
     let reason = match (&params.ended, &params.out) {
-        (Some(_), _) => Some("Your session has ended: it was not used for 30 minutes, is older than 12 hours, or its token was revoked."),
+        (Some(_), _) => Some(
+            "Your session has ended: it was not used for 30 minutes, is older than 12 hours, or its token was revoked.",
+        ),
         (_, Some(_)) => Some("You are signed out."),
         _ => None,
     };
@@ -99,7 +101,10 @@ pub(super) async fn sign_in(State(ops): State<OpsState>, request: Request) -> Re
         }
         Err(error @ (ApiError::InvalidToken(_) | ApiError::NoToken | ApiError::TooManyRequests(_))) => {
             let response = ErrorPage(error).into_response();
-            let detail = response.extensions().get::<crate::http::error::Failure>().map(|failure| failure.detail.clone());
+            let detail = response
+                .extensions()
+                .get::<crate::http::error::Failure>()
+                .map(|failure| failure.detail.clone());
             let error = detail.map(|detail| super::view::with_commands(&detail));
             let mut page = rendered(&SignInPage { error, ..SignInPage::new(Some(next)) });
             *page.status_mut() = response.status();
@@ -118,7 +123,8 @@ async fn open(ops: &OpsState, parts: &Parts, form: &Form) -> Result<Bearing, Api
     let holder = match form.text("link") {
         Some(link) => by_link(ops, link, address).await?,
         None => {
-            let token = form.text("token").map(str::trim).ok_or(ApiError::InvalidToken("enter an admin token"));
+            let token =
+                form.text("token").map(str::trim).ok_or(ApiError::InvalidToken("enter an admin token"));
             ops.credentials.holder(token, address).await?
         }
     };

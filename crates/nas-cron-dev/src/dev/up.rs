@@ -51,7 +51,11 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     // Bound before the database starts, which takes a second, so that a port in use is reported at once. Held until the
     // service binds them.
     let reserved = reserve(up.listen, "--listen")?;
-    let admin_reserved = reserve(up.admin_listen.unwrap_or_else(|| after(up.listen)), "--admin-listen")?;
+    let admin_reserved = match up.admin_listen {
+        Some(address) => reserve(address, "--admin-listen")?,
+        None => TcpListener::bind(after(up.listen))
+            .or_else(|_| reserve(SocketAddr::new(up.listen.ip(), 0), "--admin-listen"))?,
+    };
     let metrics_reserved = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "--listen")?;
     let (listen, metrics_listen) = (reserved.local_addr()?, metrics_reserved.local_addr()?);
     let admin_listen = admin_reserved.local_addr()?;
@@ -177,8 +181,7 @@ async fn register(
 ) -> anyhow::Result<DevJson> {
     let portal_url = &decided.portal_url;
     let admin_url = format!("http://{}", reachable(decided.admin_listen));
-    let admin =
-        AdminClient::new(admin_url.parse().context("admin_url is not a URL")?, admin_token.clone())?;
+    let admin = AdminClient::new(admin_url.parse().context("admin_url is not a URL")?, admin_token.clone())?;
     let mut agents = Vec::new();
     for (instance_id, org_id, sid) in AGENTS {
         admin.register(instance_id, org_id, sid).await?;

@@ -10,15 +10,8 @@ use crate::http::ops::form::Form;
 use crate::operations::Operations;
 
 /// The operations of this file.
-pub(super) const OPERATIONS: &[&str] = &[
-    "fire_job",
-    "cancel_job",
-    "nudge_job",
-    "dismiss_job",
-    "redrive_job",
-    "hold_job",
-    "release_job",
-];
+pub(super) const OPERATIONS: &[&str] =
+    &["fire_job", "cancel_job", "nudge_job", "dismiss_job", "redrive_job", "hold_job", "release_job"];
 
 /// Carries out one of [`OPERATIONS`].
 pub(super) async fn perform(
@@ -65,8 +58,13 @@ pub(super) async fn perform(
             let released = operations.release(&HoldTarget::Job(agent, job)).await?;
             match (released.existed, released.still_parked) {
                 (false, _) => "The job was not on hold.".to_owned(),
-                (true, 0) => format!("The hold is over; {} released.", counted(released.released, "one-shot")),
-                (true, _) => "The hold of the job is over, but another hold or a disabled agent still stops it.".to_owned(),
+                (true, 0) => {
+                    format!("The hold is over; {} released.", counted(released.released, "one-shot"))
+                }
+                (true, _) => {
+                    "The hold of the job is over, but another hold or a disabled agent still stops it."
+                        .to_owned()
+                }
             }
         }
         other => return Err(ApiError::Internal(format!("no action is named {other}").into())),

@@ -44,7 +44,8 @@ pub(super) async fn carry_out(
     Path(operation): Path<String>,
     form: Form,
 ) -> Result<Response, ErrorPage> {
-    let unknown = || ApiError::NotFound("there is no such action; reload the page that the form is on".into());
+    let unknown =
+        || ApiError::NotFound("there is no such action; reload the page that the form is on".into());
     let operation = access::operation(&operation).filter(|row| is_offered(row.id)).ok_or_else(unknown)?;
     let submission_id = form.submission_id()?;
     let back = back(&form, submission_id);

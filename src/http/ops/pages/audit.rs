@@ -58,11 +58,14 @@ pub(in crate::http::ops) async fn show(
         within: session.actor.org.clone(),
         ..AuditFilter::default()
     };
-    let cursor = |text: &str| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page"));
+    let cursor =
+        |text: &str| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page"));
     let before: Option<i64> = params.text("before").map(cursor).transpose()?;
     let page = ops.admin.audit.list(&filter, before, PER_PAGE).await?;
-    let given: Vec<_> =
-        CONDITIONS.iter().filter_map(|name| Some((*name, params.text(name).filter(|text| !text.is_empty())?))).collect();
+    let given: Vec<_> = CONDITIONS
+        .iter()
+        .filter_map(|name| Some((*name, params.text(name).filter(|text| !text.is_empty())?)))
+        .collect();
     let flags = given.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]);
     let words: Vec<_> = ["audit".to_owned(), "list".to_owned()].into_iter().chain(flags).collect();
     let text_of = |name| params.text(name).unwrap_or_default().to_owned();
@@ -73,9 +76,10 @@ pub(in crate::http::ops) async fn show(
         subject: text_of("subject"),
         actions: OPERATIONS.iter().map(|row| row.id).filter(|id| !is_reading(id)).collect(),
         rows: page.items.iter().map(|line| row(line, session.now)).collect(),
-        next: page.next.as_deref().map(|next| {
-            with_query("/ops/audit", given.iter().copied().chain([("before", next)]))
-        }),
+        next: page
+            .next
+            .as_deref()
+            .map(|next| with_query("/ops/audit", given.iter().copied().chain([("before", next)]))),
         is_filtered: !given.is_empty(),
         command: shown(&command(words.iter().map(String::as_str))),
     };

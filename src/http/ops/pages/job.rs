@@ -62,10 +62,11 @@ pub(in crate::http::ops) async fn show(
     let current = details.job.as_ref().map(|shown| &shown.job);
     let title = format!("Job {job_id}");
     let page = JobPage {
-        frame: session.frame(title).of(Section::Jobs).below("Jobs", "/ops/jobs").below(
-            instance_id.as_str(),
-            &with_query("/ops/jobs", [("instance_id", instance_id.as_str())]),
-        ),
+        frame: session
+            .frame(title)
+            .of(Section::Jobs)
+            .below("Jobs", "/ops/jobs")
+            .below(instance_id.as_str(), &with_query("/ops/jobs", [("instance_id", instance_id.as_str())])),
         here: session.here(),
         job_id: whole_id(job_id.as_str()),
         agent: link(&agent(instance_id.as_str()), &id(instance_id.as_str())),
@@ -134,7 +135,9 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
     let mut found = Vec::new();
     if let Some(job) = job {
         match job.state {
-            OneShotState::Dead | OneShotState::Stuck => found.push(on_job("redrive_job", "Redrive", "redrive")),
+            OneShotState::Dead | OneShotState::Stuck => {
+                found.push(on_job("redrive_job", "Redrive", "redrive"))
+            }
             OneShotState::Delivered => {
                 found.push(on_job("nudge_job", "Fire once more", "nudge").map(|action| {
                     action.warned("The fire was delivered already. Its agent may run the job again, and then arms the next fire.")

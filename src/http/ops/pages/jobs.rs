@@ -178,7 +178,8 @@ fn add(filter: &mut JobFilter, typed: &str) -> Result<(), ApiError> {
         Some((_, long)) => Ok(filter.set(long, value.trim())?),
         None => {
             let names: Vec<_> = QUALIFIERS.iter().map(|(short, _)| *short).collect();
-            let problem = format!("unknown filter; write NAME:VALUE with one of these names: {}", names.join(", "));
+            let problem =
+                format!("unknown filter; write NAME:VALUE with one of these names: {}", names.join(", "));
             Err(extract::refuse("filter", problem))
         }
     }

@@ -11,8 +11,8 @@ pub(in crate::http::ops) fn command<'a>(words: impl IntoIterator<Item = &'a str>
 
 /// Returns a word as a POSIX shell reads it.
 fn quoted(word: &str) -> String {
-    let is_plain = !word.is_empty()
-        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:,=@+%".contains(&b));
+    let is_plain =
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:,=@+%".contains(&b));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 

@@ -103,6 +103,9 @@ mod tests {
     fn commands_in_a_text_can_be_copied() {
         let html = with_commands("org a<b is on hold; `nas-cron release --org 'a<b'` ends that").to_string();
         assert!(html.starts_with("org a&lt;b is on hold; <span class=\"command\">"), "{html}");
-        assert!(html.contains("nas-cron release --org &#39;a&lt;b&#39;") && html.ends_with(" ends that"), "{html}");
+        assert!(
+            html.contains("nas-cron release --org &#39;a&lt;b&#39;") && html.ends_with(" ends that"),
+            "{html}"
+        );
     }
 }
