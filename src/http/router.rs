@@ -50,7 +50,7 @@ impl std::fmt::Debug for Parts {
 /// Returns the router of all routes, including the document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
     let requests_at_once = parts.requests_at_once;
-    let admin = admin::router(parts.admin.clone(), parts.admin.credentials());
+    let admin = admin::router(parts.admin.clone());
     finished(public(parts).merge(admin), docs::routes(), requests_at_once)
 }
 
@@ -59,7 +59,7 @@ pub fn router(parts: Parts) -> Router {
 pub fn separate(parts: Parts, admin_requests_at_once: usize) -> (Router, Router) {
     let requests_at_once = parts.requests_at_once;
     let credentials = parts.admin.credentials();
-    let admin = admin::router(parts.admin.clone(), credentials.clone());
+    let admin = admin::guarded(parts.admin.clone(), credentials.clone());
     let admin = OpenApiRouter::with_openapi(openapi::general()).merge(admin);
     let ops = OpsState { admin: parts.admin.clone(), credentials, sessions: parts.operator_sessions.clone() };
     let beside = docs::routes().merge(ops::router(ops));

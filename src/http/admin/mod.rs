@@ -72,7 +72,13 @@ impl AdminState {
 }
 
 /// Returns the documented routes of `/api/admin`, which require an admin token.
-pub(super) fn router<S: Clone + Send + Sync + 'static>(
+pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRouter<S> {
+    let credentials = state.credentials();
+    guarded(state, credentials)
+}
+
+/// Returns the routes behind a gate that shares its limit of failed calls with whoever has the same credentials.
+pub(super) fn guarded<S: Clone + Send + Sync + 'static>(
     state: AdminState,
     credentials: Credentials,
 ) -> OpenApiRouter<S> {

@@ -16,18 +16,21 @@ async fn form_that_is_not_from_a_page_of_the_session_changes_nothing() {
     let json = [("sec-fetch-site", "same-origin"), ("content-type", "application/json")];
     let foreign = other.get(&job("job")).await.form("cancel_job");
     let foreign = &foreign.iter().find(|(name, _)| name == "form_token").unwrap().1;
+    let changed = |name: &str, value: &str| {
+        with(&with(&form, "submission_id", &Uuid::new_v4().to_string()), name, value)
+    };
     let refusals = [
-        (403, operator.post_with(path, &with(&form, "form_token", ""), &same).await),
-        (403, operator.post_with(path, &with(&form, "form_token", foreign), &same).await),
+        (403, operator.post_with(path, &changed("form_token", ""), &same).await),
+        (403, operator.post_with(path, &changed("form_token", foreign), &same).await),
         (403, operator.post_with(path, &form, &[("sec-fetch-site", "cross-site")]).await),
         (403, operator.post_with(path, &form, &[("origin", "https://evil.example")]).await),
         (400, operator.post_with(path, &form, &json).await),
-        (400, operator.post_with(path, &with(&form, "submission_id", "x"), &same).await),
-        (400, operator.post_with(path, &with(&form, "schedule_id", "x"), &same).await),
-        (400, operator.post_with(path, &with(&form, "job_id", "a\u{1}"), &same).await),
+        (400, operator.post_with(path, &changed("submission_id", "x"), &same).await),
+        (400, operator.post_with(path, &changed("schedule_id", "x"), &same).await),
+        (400, operator.post_with(path, &changed("job_id", "a\u{1}"), &same).await),
         (404, operator.post_with("/ops/actions/put_agent", &form, &same).await),
         (404, operator.post_with("/ops/actions/nonsense", &form, &same).await),
-        (413, operator.post_with(path, &with(&form, "reason", &"x".repeat(70_000)), &same).await),
+        (413, operator.post_with(path, &changed("reason", &"x".repeat(70_000)), &same).await),
     ];
     for (status, page) in refusals {
         assert_eq!(page.status, status, "{}", page.html);

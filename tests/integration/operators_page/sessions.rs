@@ -60,11 +60,14 @@ async fn sign_in_keeps_only_the_hash_of_a_session_that_no_script_can_read() {
 async fn failed_sign_ins_are_limited_with_those_of_the_admin_api() {
     let ops = Ops::new().await;
     let mut operator = ops.browser();
-    let mut last = None;
-    for _ in 0..102 {
-        last = Some(operator.sign_in(&[("token", "nonsense")]).await);
+    let mut last = operator.sign_in(&[("token", "nonsense")]).await;
+    // 100 at once, and one more for each second that this takes.
+    for _ in 0..1_000 {
+        if last.status == 429 {
+            break;
+        }
+        last = operator.sign_in(&[("token", "nonsense")]).await;
     }
-    let last = last.unwrap();
     assert_eq!(last.status, 429, "{}", last.html);
     assert!(!last.header("retry-after").is_empty());
     // The same limit holds for links and for the API. A token that is right still signs in.
@@ -105,7 +108,7 @@ async fn session_ends_with_its_token_after_disuse_after_its_time_and_by_sign_out
 
     // A revocation takes effect with the next request.
     let (revoked, _) = ops.world.service.admin("DELETE", "/api/admin/tokens/desk", None).await;
-    assert_eq!(revoked, 200);
+    assert_eq!(revoked, 204);
     assert_eq!(status(&operator).await, 303);
 
     let operator = ops.admin().await;
