@@ -12,13 +12,27 @@ use crate::domain::audit::AuditOutcome;
 pub(super) enum Section {
     /// Lists of jobs, and the page of one.
     Jobs,
+    /// Dead letters and stuck one-shots, by error.
+    DeadLetters,
+    /// Lists of agents, and the page of one.
+    Agents,
+    /// Holds in force.
+    Holds,
+    /// Events and webhooks.
+    Events,
     /// The audit log.
     Audit,
 }
 
 /// The navigation, in its order: the section, its label and its path.
-const NAVIGATION: &[(Section, &str, &str)] =
-    &[(Section::Jobs, "Jobs", "/ops/jobs"), (Section::Audit, "Audit", "/ops/audit")];
+const NAVIGATION: &[(Section, &str, &str)] = &[
+    (Section::Jobs, "Jobs", "/ops/jobs"),
+    (Section::DeadLetters, "Dead letters", "/ops/dead-letters"),
+    (Section::Agents, "Agents", "/ops/agents"),
+    (Section::Holds, "Holds", "/ops/holds"),
+    (Section::Events, "Events", "/ops/events"),
+    (Section::Audit, "Audit", "/ops/audit"),
+];
 
 /// An entry of the navigation.
 pub(super) struct Entry {
@@ -123,6 +137,8 @@ impl Frame {
 pub(super) enum Tone {
     /// Nothing to do.
     Calm,
+    /// It went well.
+    Good,
     /// In progress.
     Busy,
     /// Fires are stopped or delayed.
@@ -135,6 +151,7 @@ impl std::fmt::Display for Tone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Calm => "calm",
+            Self::Good => "good",
             Self::Busy => "busy",
             Self::Warning => "warning",
             Self::Alarm => "alarm",
