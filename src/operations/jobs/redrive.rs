@@ -132,7 +132,7 @@ impl Operations {
 
     /// Counts the one-shots that a redrive of what `filter` selects would change, up to a limit.
     pub async fn redrivable(&self, filter: &JobFilter) -> OperationResult<RedriveReport> {
-        let (count, more) = self.count_jobs(&redrivable(filter)?, COUNTED).await?;
+        let (count, more) = self.count_jobs(&redrivable(filter)?, u32::MAX).await?;
         Ok(RedriveReport {
             dry_run: true,
             redrivable: Some(count),
@@ -141,15 +141,17 @@ impl Operations {
         })
     }
 
-    /// Counts the jobs that a filter selects until there are `most` of them. Returns true beside the count if others follow.
-    pub async fn count_jobs(&self, filter: &JobFilter, most: i64) -> OperationResult<(i64, bool)> {
+    /// Counts the jobs that a filter selects, with at most `statements` statements, each of which examines a limited number of
+    /// one-shots. Returns true beside the count if others may follow.
+    pub async fn count_jobs(&self, filter: &JobFilter, statements: u32) -> OperationResult<(i64, bool)> {
         let Some(filter) = self.visible(filter) else { return Ok((0, false)) };
-        let (mut count, mut after) = (0, None);
+        let (mut count, mut after, mut left) = (0, None, statements);
         loop {
+            left = left.saturating_sub(1);
             let selected = jobs::select(&self.db, &filter, after.as_ref(), BATCH).await?;
             count += i64::try_from(selected.keys.len()).unwrap_or(i64::MAX);
             after = selected.next;
-            if after.is_none() || count >= most {
+            if after.is_none() || count >= COUNTED || left == 0 {
                 return Ok((count, after.is_some()));
             }
         }

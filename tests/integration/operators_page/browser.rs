@@ -6,7 +6,7 @@ use nas_cron_testing::service::ADMIN_TOKEN;
 use super::fixture::{Ops, job};
 
 /// Signs in with the form.
-async fn sign_in(ops: &Ops, window: Window, token: &str) -> Tab {
+pub(super) async fn sign_in(ops: &Ops, window: Window, token: &str) -> Tab {
     let tab = Tab::open(window).await;
     assert_eq!(tab.goto(&ops.url("/ops/jobs")).await, 200);
     tab.fill("#token", token).await;

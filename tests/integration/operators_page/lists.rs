@@ -171,11 +171,8 @@ async fn dead_letters_are_grouped_by_error_and_redriven_after_a_count() {
     let lines = ops.audit("action=redrive_jobs").await;
     assert_eq!((lines.len(), &lines[0]["subject"]["error"]), (1, &"connection refused".into()), "{lines:?}");
     for pace in ["0", "1001", "x"] {
-        let form = with(
-            &with(&operator.get(&redrive).await.form("redrive_jobs"), "per_second", pace),
-            "matching",
-            "true",
-        );
+        let fresh = with(&confirm.form("redrive_jobs"), "submission_id", &Uuid::new_v4().to_string());
+        let form = with(&fresh, "per_second", pace);
         assert_eq!(operator.act("redrive_jobs", &form).await.status, 400, "{pace}");
     }
 }

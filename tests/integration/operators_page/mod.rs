@@ -6,3 +6,4 @@ mod forms;
 mod lists;
 mod pages;
 mod sessions;
+mod story;

@@ -60,20 +60,31 @@ async fn sign_in_keeps_only_the_hash_of_a_session_that_no_script_can_read() {
 async fn failed_sign_ins_are_limited_with_those_of_the_admin_api() {
     let ops = Ops::new().await;
     let mut operator = ops.browser();
-    let mut last = operator.sign_in(&[("token", "nonsense")]).await;
     // 100 at once, and one more for each second that this takes.
-    for _ in 0..1_000 {
-        if last.status == 429 {
-            break;
+    let mut failed = 0;
+    let last = loop {
+        let page = operator.sign_in(&[("token", "nonsense")]).await;
+        failed += 1;
+        if page.status == 429 || failed == 1_000 {
+            break page;
         }
-        last = operator.sign_in(&[("token", "nonsense")]).await;
-    }
+    };
     assert_eq!(last.status, 429, "{}", last.html);
     assert!(!last.header("retry-after").is_empty());
-    // The same limit holds for links and for the API. A token that is right still signs in.
-    assert_eq!(operator.sign_in(&[("link", &"a".repeat(43))]).await.status, 429);
-    let api = client().get(ops.url("/api/admin/agents")).bearer_auth("nonsense").send().await.unwrap();
-    assert_eq!(api.status(), 429);
+    // The same limit holds for links and for the API. A call may come just when a second has freed one.
+    let mut limited = 0;
+    for _ in 0..3 {
+        limited += u32::from(operator.sign_in(&[("link", &"a".repeat(43))]).await.status == 429);
+    }
+    assert!(limited > 0, "links have the same limit");
+    let api = async || {
+        client().get(ops.url("/api/admin/agents")).bearer_auth("nonsense").send().await.unwrap().status()
+    };
+    assert!(
+        [api().await, api().await, api().await].iter().any(|status| *status == 429),
+        "the API has the same limit"
+    );
+    // A token that is right still signs in.
     assert_eq!(operator.sign_in(&[("token", ADMIN_TOKEN)]).await.status, 303);
 }
 

@@ -16,8 +16,8 @@ use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::{Proof, Session};
 use crate::http::ops::view::{Html, id, with_query};
 
-/// Jobs that are counted at most: a page must not read all of millions.
-const COUNTED: i64 = 10_000;
+/// Statements that count the jobs: a page must not read all of millions.
+const STATEMENTS: u32 = 5;
 /// Jobs that the page of selected ones names.
 const NAMED: usize = 20;
 
@@ -87,7 +87,7 @@ pub(in crate::http::ops) async fn show(
     let (counted, is_nothing) = if progress.is_some() {
         (None, false)
     } else {
-        let (count, more) = operations.count_jobs(&filter, COUNTED).await?;
+        let (count, more) = operations.count_jobs(&filter, STATEMENTS).await?;
         let more = if more { "More than " } else { "" };
         (Some(format!("{more}{}", counted(count, "job"))), count == 0)
     };

@@ -49,7 +49,9 @@ pub(in crate::http::ops) async fn show(
 ) -> Result<Response, ErrorPage> {
     let (instance_id, job_id) = named(&session.params(&["instance_id", "job_id"])?)?;
     let operations = ops.admin.operations.within(session.actor.org_filter());
-    let story = operations.job_story(&instance_id, &job_id).await?;
+    let key = (session.actor.org.clone(), instance_id.clone(), job_id.clone());
+    let read = operations.job_story(&instance_id, &job_id);
+    let story = ops.stories.get(key, session.by_itself, read).await?;
     let details = &story.details;
     let current = details.job.as_ref().map(|shown| &shown.job);
     let title = format!("Job {job_id}");
@@ -68,7 +70,7 @@ pub(in crate::http::ops) async fn show(
         facts: facts(details, session.now),
         actions: actions(&session, &instance_id, &job_id, current),
         command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
-        recurrence: story.recurrence.map(|expected| recurrence(&expected, current, session.now)),
+        recurrence: story.recurrence.as_ref().map(|expected| recurrence(expected, current, session.now)),
         timeline: entries(&story, session.now),
         audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
     };
