@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::configured::{arm_rules, firing, grouping, scheduler_rules};
-pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
+pub use self::configured::{key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks};
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
@@ -48,6 +48,7 @@ use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::operations::Operations;
+use crate::operations::overview::Overviews;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
@@ -148,7 +149,7 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db, webhooks.clone()),
+            admin: admin(config, &db, webhooks.clone())?,
             probe: Arc::<Readiness>::clone(&probe),
             requests_at_once: descriptors.requests_at_once(),
         };
@@ -296,17 +297,18 @@ fn pools(config: &Config) -> anyhow::Result<[Db; 2]> {
     Ok([db, fires])
 }
 
-fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
-    AdminState {
+fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> anyhow::Result<AdminState> {
+    Ok(AdminState {
         directory: Directory::new(db.clone()),
         operations: Operations::new(db.clone()),
+        overviews: Overviews::new(db.clone(), overview_rules(config)?),
         profiles: Profiles::new(db.clone()),
         identities: IdentityRegistry::new(db.clone()),
         tokens: StoredTokens::new(db.clone()),
         config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
         audit: AuditLog::new(db.clone()),
         webhooks,
-    }
+    })
 }
 
 /// Maximum number of connections that wait to be accepted: agents that are fired at the same second all fetch the JWKS,

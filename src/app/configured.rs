@@ -15,6 +15,7 @@ use crate::fire::client::{AgentClient, ClientConfig};
 use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::operations::overview::OverviewRules;
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
 use crate::webhooks::Webhooks;
@@ -45,6 +46,15 @@ pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     };
     let own = config.portal.jwks == PortalJwks::Own;
     Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
+}
+
+/// Returns the settings that the overview depends on.
+pub fn overview_rules(config: &Config) -> anyhow::Result<OverviewRules> {
+    Ok(OverviewRules {
+        rotation: rotation_policy(config)?,
+        graces: config.backends.graces.clone(),
+        has_key_encryption_key: config.keys.key_encryption_key.is_some(),
+    })
 }
 
 /// Returns the key that encrypts private keys, if one is configured.

@@ -26,6 +26,7 @@ mod operator_command;
 pub mod orgs;
 mod process;
 mod serve;
+pub mod status;
 pub mod webhooks;
 
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nas_cron_base::output;
 
-use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithWebhooks};
+use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithService, WithWebhooks};
 use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\
@@ -87,6 +88,7 @@ enum Command {
     #[cfg(feature = "dev")]
     Dev(nas_cron_dev::dev::Dev),
     Migrate(migrate::Migrate),
+    Status(Operate<status::StatusArgs, WithService>),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
     Orgs(Operate<orgs::OrgsArgs>),
@@ -116,6 +118,7 @@ impl Cli {
             #[cfg(feature = "dev")]
             Command::Dev(command) => in_runtime(command.run(&dev::InProcess)),
             Command::Migrate(command) => in_runtime(command.run()),
+            Command::Status(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
             Command::Orgs(command) => in_runtime(command.run()),
@@ -178,6 +181,7 @@ mod tests {
           dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and demo
                          agents
           migrate        Migrate the database schema to the version of this binary
+          status         Show what fires, what does not, and what needs attention
           agents         Register, list, show, disable and remove agents
           jobs           List, show, cancel, fire, redrive, nudge and import one-shots
           orgs           List and show orgs, and delete everything of an org

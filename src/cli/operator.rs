@@ -7,6 +7,7 @@ mod audit;
 mod holds;
 mod jobs;
 mod orgs;
+mod overview;
 mod server_args;
 
 use std::process::ExitCode;

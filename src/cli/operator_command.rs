@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use super::audited::{Audited, recorded};
 use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, webhooks};
+use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, status, webhooks};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
@@ -89,6 +89,16 @@ pub(super) struct WithBackends;
 impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
+    }
+}
+
+/// The settings that the overview depends on: those of keys and of backends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithService;
+
+impl Pick for WithService {
+    fn takes(setting: &Setting) -> bool {
+        WithKeys::takes(setting) || WithBackends::takes(setting)
     }
 }
 
@@ -169,6 +179,17 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             own_portal: self.flags.settings().own_portal(),
         };
         on.recorded(self.args.act(), agents::run(self.args, &on, urls, &mut output::stdout())).await
+    }
+}
+
+impl Operate<status::StatusArgs, WithService> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let on = self.operator().await?;
+        let rules = match &on {
+            Operator::Database(..) => Some(app::overview_rules(&self.flags.settings().config()?)?),
+            Operator::Server(_) => None,
+        };
+        on.recorded(self.args.act(), status::run(self.args, &on, rules, &mut output::stdout())).await
     }
 }
 

@@ -16,6 +16,7 @@ pub mod dormant_jobs;
 pub mod events;
 mod execute;
 pub mod expiry;
+pub mod fire_minutes;
 pub mod fires;
 pub mod hints;
 pub mod holds;
@@ -32,6 +33,7 @@ pub mod oneshots;
 pub mod orgs;
 pub mod outages;
 pub mod outcomes;
+pub mod overview;
 mod pool;
 pub mod pooler;
 pub mod provisions;
@@ -119,7 +121,8 @@ pub type DbCause = Box<dyn std::error::Error + Send + Sync>;
 
 impl DbError {
     /// Returns a copy of the error for another caller that waited for the same statement.
-    fn again(&self) -> Self {
+    #[must_use]
+    pub fn again(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),

@@ -11,6 +11,7 @@
 //! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
 //!   they did.
+//! - [`replica`], [`fire_minutes`]: the running replicas, and their attempts by minute.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
 //!   whose agents have not armed the next fire. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
@@ -30,6 +31,7 @@ mod deferral;
 pub mod direct_call;
 pub mod dormancy;
 pub mod event;
+pub mod fire_minutes;
 pub mod hold;
 pub mod identity;
 pub mod job;
@@ -44,6 +46,7 @@ pub mod outbox;
 pub mod qstash_region;
 pub mod recurrence;
 pub mod registration;
+pub mod replica;
 mod signing_key;
 pub mod wake_up;
 pub mod webhook;

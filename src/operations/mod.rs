@@ -9,6 +9,7 @@ mod cursor;
 pub mod holds;
 pub mod jobs;
 pub mod orgs;
+pub mod overview;
 
 pub use self::cursor::Cursor;
 

@@ -215,8 +215,9 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
     };
     drop(in_flight);
     // Only here, because a deferred attempt has not started.
-    if let Some(since) = attempt.late_since {
-        metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
+    let late_by = attempt.late_since.map(|since| (attempt.started_at - since).to_std().unwrap_or_default());
+    if let Some(late_by) = late_by {
+        metrics::fire_started(late_by);
     }
     let took = started.elapsed();
     let reach = match reach {
@@ -233,6 +234,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
     let recorded = inner.recorder.record(report).await;
     // Only now, because the counter shows durable outcomes.
     metrics::fire_ended(ended.outcome, ended.http_status, took);
+    inner.minutes.ended(attempt.started_at, ended.outcome, late_by);
     let (state, expired) = recorded.map_or((None, false), |one| (one.state, one.expired));
     metrics::expired(u64::from(expired));
     inner.watched.ended(attempt.attempt_id, &ended, expired);

@@ -16,6 +16,7 @@
 //! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
+//! - [`minutes`]: counts attempts by minute, for plots.
 //! - [`rearms`]: finds dormant jobs.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
 //!
@@ -30,6 +31,7 @@ pub mod dispatch;
 mod early_retries;
 mod expiry;
 pub mod maintenance;
+mod minutes;
 mod presence;
 pub mod rearms;
 pub mod recorder;
@@ -54,6 +56,7 @@ use self::clock_offset::OffsetLog;
 use self::deferrals::Deferrals;
 use self::dispatch::Dispatch;
 use self::maintenance::MaintenanceRules;
+use self::minutes::Minutes;
 use self::recorder::Recorder;
 use self::timer::Timer;
 use self::wake::{Waking, Watched};
@@ -136,6 +139,8 @@ struct Inner {
     watched: Watched,
     /// Reports deferred attempts.
     deferrals: Deferrals,
+    /// Attempts by minute.
+    minutes: Minutes,
     /// Number of leases held, from the claim until they are confirmed or given back.
     held: AtomicUsize,
     /// True if the last claim had too little room.
@@ -185,6 +190,7 @@ impl Scheduler {
             offset_log: Mutex::default(),
             watched: Watched::default(),
             deferrals: Deferrals::default(),
+            minutes: Minutes::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
@@ -228,6 +234,10 @@ impl Scheduler {
                 let pools = [inner.beside.clone(), inner.db.clone()];
                 let (rules, stop) = (inner.rules.maintenance, inner.stop.clone());
                 move || maintenance::run(pools[0].clone(), pools.clone(), rules, stop.clone())
+            }),
+            hearts.supervise("fire minutes", {
+                let inner = shared();
+                move || minutes::run(Arc::clone(&inner))
             }),
             hearts.supervise("re-arms", {
                 let (db, stop) = (inner.beside.clone(), inner.stop.clone());
@@ -327,6 +337,7 @@ impl Scheduler {
         if let Some(recorder) = self.recorder_task.lock().take() {
             recorder.abort();
         }
+        minutes::last(&self.inner).await;
         self.leave(ended).await;
         ended
     }

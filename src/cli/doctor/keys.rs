@@ -5,7 +5,7 @@ use crate::app;
 use crate::cli::keys::agents_jwks;
 use crate::config::PortalJwks;
 use crate::db::DbResult;
-use crate::diagnosis::{Finding, failed, never_answered};
+use crate::diagnosis::{self, Finding, failed, never_answered};
 use crate::domain::{KeyRecord, KeyState};
 use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
@@ -37,16 +37,7 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
             return unusable(&key.record, &error);
         }
     }
-    match keys.iter().find(|key| key.record.state == KeyState::Active) {
-        Some(active) => {
-            let KeyRecord { kid, alg, .. } = &active.record;
-            Finding::ok(format!("{kid} ({alg}) is active and usable"))
-        }
-        None => Finding::wrong(
-            "no key is active: fires could not be signed",
-            "`nas-cron keys list` shows the reason; `nas-cron keys activate KID` activates a key",
-        ),
-    }
+    diagnosis::active_key(keys.iter().map(|key| &key.record))
 }
 
 fn unusable(key: &KeyRecord, error: &KeyError) -> Finding {

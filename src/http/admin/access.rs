@@ -77,6 +77,7 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("redrive_job", Operator),
     of_org("redrive_jobs", Operator),
     of_org("redrive_selected_jobs", Operator),
+    of_org("get_overview", Viewer),
     of_org("list_orgs", Viewer),
     of_org("get_org", Viewer),
     of_org("delete_everything", Admin),

@@ -20,6 +20,7 @@ mod holds;
 mod identities;
 mod jobs;
 mod orgs;
+mod overview;
 mod tokens;
 mod webhooks;
 
@@ -39,6 +40,7 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::operations::overview::Overviews;
 use crate::operations::{OperationError, Operations};
 use crate::webhooks::Webhooks;
 
@@ -59,6 +61,8 @@ pub struct AdminState {
     pub audit: AuditLog,
     /// The operations on jobs and holds.
     pub operations: Operations,
+    /// The overviews of the service and of orgs.
+    pub overviews: Overviews,
     /// Webhooks and events.
     pub webhooks: Webhooks,
 }
@@ -96,7 +100,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(audit::list))
         .merge(jobs::routes())
         .merge(holds::routes())
-        .merge(orgs::routes());
+        .merge(orgs::routes())
+        .merge(overview::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
         config: Arc::clone(&state.config_tokens),

@@ -56,6 +56,7 @@ const ROWS: &[Row] = &[
     ("redrive_job", "/api/admin/jobs/agent-1/job-1/redrive", "", 200),
     ("redrive_jobs", "/api/admin/jobs/redrive?org_id=acme", "", 200),
     ("redrive_selected_jobs", "/api/admin/jobs/redrive-selected", r#"{"jobs": [{"instance_id": "agent-1", "job_id": "job-1"}]}"#, 200),
+    ("get_overview", "/api/admin/overview", "", 200),
     ("list_orgs", "/api/admin/orgs", "", 200),
     ("get_org", "/api/admin/orgs/acme", "", 200),
     ("delete_everything", "/api/admin/deletions", r#"{"org_id": "acme"}"#, 200),

@@ -1,6 +1,6 @@
 //! The operations of operators: over the admin API of the real binary, and with commands on the database and on a server.
 
-mod fixture;
+pub(crate) mod fixture;
 mod holds;
 mod jobs;
 mod orgs;
