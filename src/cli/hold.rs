@@ -208,6 +208,8 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches};
     use nas_cron_protocol::admin_api::Hold;
 
+    use nas_cron_protocol::admin_api::HoldScope;
+
     use super::*;
 
     #[derive(Debug, clap::Parser)]

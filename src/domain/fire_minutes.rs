@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn minutes_are_summed_over_spans_without_a_gap() {
-        let at = |minute| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
+        let at = |minute: i64| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
         let minute = |minute, delivered| FireMinute { delivered, ..FireMinute::empty(at(minute)) };
         let minutes = [minute(-1, 7), minute(0, 1), minute(14, 2), minute(31, 4), minute(60, 9)];
         let spans = by_span(&minutes, at(3), at(61), TimeDelta::minutes(15));
@@ -222,7 +222,7 @@ mod tests {
     fn every_outcome_is_counted_once() {
         let mut minute = FireMinute::empty(DateTime::UNIX_EPOCH);
         for outcome in FireOutcome::ALL {
-            minute.count(outcome, None);
+            minute.count(*outcome, None);
         }
         assert_eq!((minute.delivered, minute.failed, minute.other), (1, 1, 4));
         assert_eq!(minute.lateness.buckets(), []);

@@ -22,6 +22,7 @@ mod noted;
 pub mod oauth;
 mod openapi;
 mod peer;
+pub mod plots;
 pub mod relay;
 pub mod router;
 pub mod server;

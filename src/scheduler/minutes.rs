@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn counts_are_stored_soon_after_the_end_of_their_minute() {
-        let at = |second| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap();
+        let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap();
         for (second, shortest) in [(0, 61), (59, 2), (60, 61)] {
             let pause = until_stored(at(second)).as_secs_f64();
             let shortest = f64::from(shortest);

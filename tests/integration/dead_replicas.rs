@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use nas_cron::db::replicas::{Registration, Seen, declare_dead};
 use nas_cron_testing::agent::Reply;

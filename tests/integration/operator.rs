@@ -33,6 +33,7 @@ use nas_cron::http::admin::{self, AdminState, ConfigTokens};
 use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron::operations::Operations;
+use nas_cron::operations::overview::{OverviewRules, Overviews};
 use nas_cron::webhooks::Webhooks;
 use nas_cron::webhooks::sender::Sender;
 use nas_cron_base::clock::SystemClock;
@@ -928,6 +929,7 @@ mod admin_api {
     fn state(db: &Db, config_tokens: Arc<ConfigTokens>) -> AdminState {
         AdminState {
             directory: Directory::new(db.clone()),
+            overviews: Overviews::new(db.clone(), OverviewRules::default()),
             operations: Operations::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             identities: IdentityRegistry::new(db.clone()),

@@ -36,7 +36,7 @@ const AHEAD: TimeDelta = TimeDelta::hours(1);
 const DAY: TimeDelta = TimeDelta::hours(24);
 
 /// The settings that an overview depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OverviewRules {
     /// The rules of key rotation.
     pub rotation: RotationPolicy,
