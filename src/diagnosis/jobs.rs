@@ -79,7 +79,7 @@ pub fn holds(holds: &[Hold], count: usize, now: DateTime<Utc>) -> Finding {
     };
     let mut lines: Vec<_> = holds.iter().take(NAMED_HOLDS).map(line).collect();
     if count > lines.len() {
-        lines.push(format!("and {} more", holds.len() - NAMED_HOLDS));
+        lines.push(format!("and {} more", count - lines.len()));
     }
     Finding::warning(
         lines.join("\n"),

@@ -225,6 +225,6 @@ mod tests {
             minute.count(*outcome, None);
         }
         assert_eq!((minute.delivered, minute.failed, minute.other), (1, 1, 4));
-        assert_eq!(minute.lateness.buckets(), []);
+        assert_eq!(minute.lateness, Lateness::default());
     }
 }

@@ -28,7 +28,86 @@ fn path<'a>(html: &'a str, class: &str) -> &'a str {
 #[test]
 fn plot_of_fires_matches_its_snapshot() {
     let spans = [span(0, [80, 10, 10], None), span(1, [0, 0, 0], None), span(2, [1_500, 0, 500], None)];
-    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans)), @"");
+    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans)), @r##"
+    <figure class="plot" id="f">
+    <figcaption>Fires per minute <span class="plot-key">
+    <svg viewBox="0 0 10 10" aria-hidden="true">
+    <path class="plot-delivered" d="M0 5H10M1 1H9V9H1Z"/>
+    </svg>delivered</span> <span class="plot-key">
+    <svg viewBox="0 0 10 10" aria-hidden="true">
+    <path class="plot-failed" d="M0 5H10M1 1H9V9H1Z"/>
+    </svg>failed</span> <span class="plot-key">
+    <svg viewBox="0 0 10 10" aria-hidden="true">
+    <path class="plot-other" d="M0 5H10M1 1H9V9H1Z"/>
+    </svg>other</span>
+    </figcaption>
+    <div class="plot-area">
+    <ol class="plot-y" aria-hidden="true">
+    <li>2,000</li>
+    <li>1,000</li>
+    <li>0</li>
+    </ol>
+    <svg class="plot-svg" viewBox="0 0 600 100" preserveAspectRatio="none" role="img" aria-labelledby="f-title f-desc">
+    <title id="f-title">Fires per minute</title>
+    <desc id="f-desc">At most 2,000 in a minute. In all 1,580 delivered, 10 failed, 510 with another outcome.</desc>
+    <path class="plot-grid" d="M0 0.0H600M0 50.0H600M0 100.0H600"/>
+    <path class="plot-delivered" d="M15.0 100.0V96.0H185.0V100.0ZM415.0 100.0V25.0H585.0V100.0Z"/>
+    <path class="plot-failed" d="M15.0 96.0V95.5H185.0V96.0Z"/>
+    <path class="plot-other" d="M15.0 95.5V95.0H185.0V95.5ZM415.0 25.0V0.0H585.0V25.0Z"/>
+    </svg>
+    <ol class="plot-x" aria-hidden="true">
+    <li>08:00</li>
+    <li>08:00</li>
+    <li>08:01</li>
+    <li>08:01</li>
+    <li>08:02</li>
+    </ol>
+    </div>
+    <p class="plot-summary">At most 2,000 in a minute. In all 1,580 delivered, 10 failed, 510 with another outcome.</p>
+    <details class="plot-data">
+    <summary>Numbers</summary>
+    <div class="plot-table">
+    <table>
+    <caption>Fires per minute</caption>
+    <thead>
+    <tr>
+    <th scope="col">UTC</th>
+    <th scope="col">delivered</th>
+    <th scope="col">failed</th>
+    <th scope="col">other</th>
+    </tr>
+    </thead>
+    <tbody>
+    <tr>
+    <th scope="row">
+    <time datetime="2027-01-15T08:00:00Z">08:00</time>
+    </th>
+    <td>80</td>
+    <td>10</td>
+    <td>10</td>
+    </tr>
+    <tr>
+    <th scope="row">
+    <time datetime="2027-01-15T08:01:00Z">08:01</time>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr>
+    <th scope="row">
+    <time datetime="2027-01-15T08:02:00Z">08:02</time>
+    </th>
+    <td>1,500</td>
+    <td>0</td>
+    <td>500</td>
+    </tr>
+    </tbody>
+    </table>
+    </div>
+    </details>
+    </figure>
+    "##);
 }
 
 #[test]

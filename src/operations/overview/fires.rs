@@ -68,7 +68,7 @@ mod tests {
         let last = shown.hour.last().unwrap();
         assert_eq!((last.begin, last.delivered), (at(3_540), 4));
         let p50 = last.lateness_p50_ms.unwrap();
-        assert!((1.8..2.2).contains(&p50), "{p50}");
+        assert!((1.75..2.25).contains(&p50), "{p50}");
         assert_eq!(shown.hour[0].lateness_p50_ms, None);
         let quarters: Vec<_> = shown.day[94..].iter().map(|one| (one.begin, one.delivered)).collect();
         assert_eq!(quarters, [(at(2_700), 6), (at(3_600), 0)]);
