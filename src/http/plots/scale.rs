@@ -29,7 +29,7 @@ impl Linear {
 
     /// Returns the labels from the top to the bottom, at equal distances.
     pub(super) fn labels(&self) -> Vec<String> {
-        // Half of 5 is no whole number.
+        // Half of 5 is not a whole number.
         if self.top == 5 {
             return vec![number(5), number(0)];
         }
@@ -92,7 +92,7 @@ pub(super) fn number(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -30,7 +30,7 @@ fn centres(count: usize) -> impl Iterator<Item = f64> {
     std::iter::successors(Some(place / 2.0), move |at| Some(at + place))
 }
 
-/// Returns a line through the values, with a gap where there is none. A value between two gaps is a short stroke.
+/// Returns a line through the values, with a gap where one is missing. A value between two gaps is a short stroke.
 pub(super) fn line(values: &[Option<f64>], scale: &impl Scale) -> String {
     let place = WIDTH / as_f64(i64::try_from(values.len().max(1)).unwrap_or(i64::MAX));
     let (mut path, mut drawn) = (String::new(), false);

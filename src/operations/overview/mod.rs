@@ -55,7 +55,7 @@ pub struct Overviews {
     rare: Cache<(), Arc<Rare>>,
 }
 
-/// What is rare, and found by reading all agents.
+/// Findings that are rare, and found by reading all agents.
 #[derive(Clone, Debug, Default)]
 struct Rare {
     /// Agents whose callback moves back and forth.

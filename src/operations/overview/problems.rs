@@ -11,18 +11,18 @@ use crate::domain::active_backend::Untold;
 use crate::domain::replica::Registered;
 use crate::domain::webhook::Webhook;
 
-/// What was read.
+/// The input of the findings.
 pub(super) struct Found<'a> {
     pub(super) attention: &'a Attention,
     /// Grace period of the active backend.
     pub(super) grace: Duration,
     pub(super) webhooks: &'a [Webhook],
     pub(super) has_key_encryption_key: bool,
-    /// What belongs to no org, for a caller that sees the whole service.
+    /// The state of the whole service, for a caller that sees the whole service.
     pub(super) service: Option<OfService<'a>>,
 }
 
-/// What belongs to no org.
+/// The state of the whole service.
 pub(super) struct OfService<'a> {
     pub(super) replicas: &'a [Registered],
     pub(super) keys: &'a [StoredKey],

@@ -1,4 +1,4 @@
-//! What needs attention, of the service and of an org.
+//! Counts and problems, of the service and of an org.
 
 use std::collections::HashSet;
 

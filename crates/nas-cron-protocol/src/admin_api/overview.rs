@@ -66,7 +66,7 @@ pub struct AttentionCounts {
 }
 
 words!(
-    /// How bad a problem is.
+    /// The severity of a problem.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum Severity {
         /// It works, but needs attention.
@@ -83,7 +83,7 @@ words!(
 pub struct Problem {
     /// Name of the check of `nas-cron doctor`.
     pub check: String,
-    /// How bad it is.
+    /// Its severity.
     pub status: Severity,
     /// Description, of one or more lines.
     pub found: String,
@@ -101,16 +101,16 @@ pub struct Overview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::OrgId>))]
     pub org_id: Option<String>,
-    /// What needs attention.
+    /// Jobs, agents and holds that need attention.
     pub counts: AttentionCounts,
     /// The problems, the worst first.
     pub problems: Vec<Problem>,
-    /// What belongs to no org; absent for a caller that is limited to one.
+    /// The state of the whole service; absent for a caller that is limited to an org.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceOverview>,
 }
 
-/// What belongs to the service as a whole.
+/// The state of the whole service.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServiceOverview {
