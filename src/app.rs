@@ -48,11 +48,8 @@ use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::operations::Operations;
-<<<<<<< HEAD
 use crate::operations::overview::Overviews;
-=======
 use crate::operator_sessions::OperatorSessions;
->>>>>>> o17
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
@@ -153,12 +150,8 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-<<<<<<< HEAD
             admin: admin(config, &db, webhooks.clone())?,
-=======
-            admin: admin(config, &db, webhooks.clone()),
             operator_sessions: OperatorSessions::new(db.clone()),
->>>>>>> o17
             probe: Arc::<Readiness>::clone(&probe),
             requests_at_once: descriptors.requests_at_once(),
         };
