@@ -149,6 +149,12 @@ bench-scale: postgres ## measure herds, replicas, growth and idle load, about an
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) python3 bench/scale $(BENCH)
 
+# BENCH adds arguments: make bench-pages BENCH="--one-shots 100000 --history 1000000"
+.PHONY: bench-pages
+bench-pages: postgres ## time every page of the operators' page on a large database, about 20 min and 10 GB
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@$(WITH_POSTGRES) python3 bench/scale/pages.py $(BENCH)
+
 model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
 	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1
 	@$(WITH_POSTGRES) cargo test --locked --package nas-cron --test integration -- --ignored --nocapture one_shot_model::

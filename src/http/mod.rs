@@ -24,7 +24,6 @@ mod openapi;
 mod ops;
 mod origin;
 mod peer;
-pub mod plots;
 pub mod relay;
 pub mod router;
 pub mod server;

@@ -10,15 +10,26 @@ use crate::domain::audit::AuditOutcome;
 /// A part of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
+    /// The front page.
+    Now,
     /// Lists of jobs, and the page of one.
     Jobs,
+    /// One-shots that come due soon.
+    Load,
+    /// Scheduler backends, signing keys and replicas.
+    Backends,
     /// The audit log.
     Audit,
 }
 
 /// The navigation, in its order: the section, its label and its path.
-const NAVIGATION: &[(Section, &str, &str)] =
-    &[(Section::Jobs, "Jobs", "/ops/jobs"), (Section::Audit, "Audit", "/ops/audit")];
+const NAVIGATION: &[(Section, &str, &str)] = &[
+    (Section::Now, "Now", "/ops"),
+    (Section::Jobs, "Jobs", "/ops/jobs"),
+    (Section::Load, "Load", "/ops/load"),
+    (Section::Backends, "Backends and keys", "/ops/backends"),
+    (Section::Audit, "Audit", "/ops/audit"),
+];
 
 /// An entry of the navigation.
 pub(super) struct Entry {

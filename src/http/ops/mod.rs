@@ -28,7 +28,6 @@ mod view;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Redirect;
 use axum::routing::{get, post};
 
 use super::admin::{AdminState, Credentials};
@@ -51,7 +50,9 @@ pub(super) struct OpsState {
 pub(super) fn router(state: OpsState) -> Router {
     let gate = from_fn_with_state(state.clone(), gate::require);
     Router::new()
-        .route("/ops", get(async || Redirect::to("/ops/jobs")))
+        .route("/ops", get(pages::now::show))
+        .route("/ops/load", get(pages::load::show))
+        .route("/ops/backends", get(pages::backends::show))
         .route("/ops/jobs", get(pages::jobs::show))
         .route("/ops/job", get(pages::job::show))
         .route("/ops/audit", get(pages::audit::show))

@@ -61,7 +61,11 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
     ops.armed(&long).await;
     ops.world.sql("UPDATE one_shots SET last_outcome = 'failed', last_status = 503, last_error = repeat('long', 200) WHERE job_id <> 'nightly'").await;
     let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    ops.world.sql(super::now::FIRES).await;
     let paths = [
+        "/ops",
+        "/ops/load",
+        "/ops/backends",
         "/ops/jobs",
         "/ops/jobs?state=dead",
         &job("nightly"),

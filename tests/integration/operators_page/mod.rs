@@ -3,5 +3,6 @@
 mod browser;
 mod fixture;
 mod forms;
+mod now;
 mod pages;
 mod sessions;

@@ -14,11 +14,13 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{FireSpan, UpcomingLoad};
 
 use self::figure::{Figure, Legend};
-use self::scale::{Linear, Logarithmic, number};
+pub(in crate::http::ops) use self::scale::number;
+use self::scale::{Linear, Logarithmic};
 use self::series::{band, bars, line};
+use super::html::Html;
 
 /// Returns the plot of attempts by outcome. `id` is unique on the page; `span` names the length of a span: "minute".
-pub fn fires(id: &str, title: &str, span: &str, spans: &[FireSpan]) -> String {
+pub(in crate::http::ops) fn fires(id: &str, title: &str, span: &str, spans: &[FireSpan]) -> Html {
     let of = |count: fn(&FireSpan) -> i64| spans.iter().map(count).collect::<Vec<_>>();
     let (delivered, failed, other) = (of(|one| one.delivered), of(|one| one.failed), of(|one| one.other));
     let totals: Vec<_> = spans.iter().map(total).collect();
@@ -55,11 +57,11 @@ pub fn fires(id: &str, title: &str, span: &str, spans: &[FireSpan]) -> String {
         columns: &["delivered", "failed", "other"],
         rows: spans.iter().map(|one| [one.delivered, one.failed, one.other].map(number).to_vec()).collect(),
     };
-    figure.html()
+    Html::built(figure.html())
 }
 
 /// Returns the plot of lateness: the band from the median to the 99th percentile, on a logarithmic scale.
-pub fn lateness(id: &str, title: &str, spans: &[FireSpan]) -> String {
+pub(in crate::http::ops) fn lateness(id: &str, title: &str, spans: &[FireSpan]) -> Html {
     let p50: Vec<_> = spans.iter().map(|one| one.lateness_p50_ms).collect();
     let p99: Vec<_> = spans.iter().map(|one| one.lateness_p99_ms).collect();
     let least = p50.iter().flatten().copied().reduce(f64::min);
@@ -92,11 +94,16 @@ pub fn lateness(id: &str, title: &str, spans: &[FireSpan]) -> String {
         columns: &["p50", "p99"],
         rows: p50.iter().zip(&p99).map(|(p50, p99)| vec![cell(*p50), cell(*p99)]).collect(),
     };
-    figure.html()
+    Html::built(figure.html())
 }
 
 /// Returns the plot of one-shots that come due by minute. `link` returns the URL of the list of a minute's one-shots.
-pub fn load(id: &str, title: &str, load: &UpcomingLoad, link: impl Fn(DateTime<Utc>) -> String) -> String {
+pub(in crate::http::ops) fn load(
+    id: &str,
+    title: &str,
+    load: &UpcomingLoad,
+    link: impl Fn(DateTime<Utc>) -> String,
+) -> Html {
     let due: Vec<_> = load.minutes.iter().map(|one| one.due).collect();
     let (most, all) = (due.iter().copied().max().unwrap_or(0), due.iter().sum::<i64>());
     let scale = Linear::up_to(most);
@@ -121,7 +128,7 @@ pub fn load(id: &str, title: &str, load: &UpcomingLoad, link: impl Fn(DateTime<U
         columns: &["one-shots"],
         rows: load.minutes.iter().map(|one| vec![cell(one.minute, one.due)]).collect(),
     };
-    figure.html()
+    Html::built(figure.html())
 }
 
 fn total(span: &FireSpan) -> i64 {

@@ -88,7 +88,7 @@ pub(super) fn lateness(milliseconds: f64) -> String {
 }
 
 /// Formats a number with separators between thousands.
-pub(super) fn number(number: i64) -> String {
+pub(in crate::http::ops) fn number(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

@@ -28,7 +28,7 @@ fn path<'a>(html: &'a str, class: &str) -> &'a str {
 #[test]
 fn plot_of_fires_matches_its_snapshot() {
     let spans = [span(0, [80, 10, 10], None), span(1, [0, 0, 0], None), span(2, [1_500, 0, 500], None)];
-    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans)), @r##"
+    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans).to_string()), @r##"
     <figure class="plot" id="f">
     <figcaption>Fires per minute <span class="plot-key">
     <svg viewBox="0 0 10 10" aria-hidden="true">
@@ -112,7 +112,7 @@ fn plot_of_fires_matches_its_snapshot() {
 
 #[test]
 fn parts_of_a_bar_are_above_each_other() {
-    let html = fires("f", "Fires", "minute", &[span(0, [50, 25, 25], None)]);
+    let html = fires("f", "Fires", "minute", &[span(0, [50, 25, 25], None)]).to_string();
     assert_eq!(path(&html, "plot-delivered"), "M45.0 100.0V50.0H555.0V100.0Z");
     assert_eq!(path(&html, "plot-failed"), "M45.0 50.0V25.0H555.0V50.0Z");
     assert_eq!(path(&html, "plot-other"), "M45.0 25.0V0.0H555.0V25.0Z");
@@ -126,7 +126,7 @@ fn lateness_is_logarithmic_with_gaps() {
         span(2, [0, 0, 0], None),
         span(3, [1, 0, 0], Some((1.0, 100.0))),
     ];
-    let html = lateness("l", "Lateness", &spans);
+    let html = lateness("l", "Lateness", &spans).to_string();
     assert_eq!(path(&html, "plot-p50"), "M75.0 100.0L225.0 50.0M450.0 100.0H600.0");
     assert_eq!(path(&html, "plot-p99"), "M75.0 50.0L225.0 0.0M450.0 0.0H600.0");
     assert_eq!(path(&html, "plot-band"), "M75.0 50.0L225.0 0.0L225.0 50.0L75.0 100.0Z");
@@ -142,6 +142,7 @@ fn plot_without_data_says_so() {
         lateness("b", "Lateness", &nothing),
         load("c", "Load", &UpcomingLoad { minutes: Vec::new(), estimated: false }, |_| String::new()),
     ] {
+        let html = html.to_string();
         assert!(html.contains("plot-empty") && !html.contains("<svg"), "{html}");
     }
 }
@@ -150,7 +151,7 @@ fn plot_without_data_says_so() {
 fn numbers_of_the_load_link_to_their_one_shots() {
     let minutes = vec![DueMinute { minute: at(0), due: 1_234 }, DueMinute { minute: at(1), due: 0 }];
     let link = |minute: DateTime<Utc>| format!("/jobs?from={}&to=x", minute.timestamp());
-    let html = load("l", "Load", &UpcomingLoad { minutes, estimated: true }, link);
+    let html = load("l", "Load", &UpcomingLoad { minutes, estimated: true }, link).to_string();
     assert!(html.contains(r#"<td><a href="/jobs?from=1800000000&amp;to=x">1,234</a></td>"#), "{html}");
     assert!(html.contains("<td>0</td>"));
     assert!(html.contains("About 1,234 in an hour"));
