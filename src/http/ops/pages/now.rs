@@ -128,7 +128,7 @@ fn tiles(counts: &AttentionCounts) -> Vec<Tile> {
         tile("stuck", stuck, "/ops/jobs?state=stuck"),
         tile("dormant jobs", dormant, DORMANT),
         tile("unreachable agents", unreachable, "/ops/agents?unreachable=true"),
-        tile("waiting for them", waiting_for_agent, PARKED),
+        tile("waiting for agents", waiting_for_agent, PARKED),
         tile("holds", holds, HOLDS),
         tile("held one-shots", held, PARKED),
     ]

@@ -15,7 +15,14 @@ pub(super) struct Legend {
     /// The class of its shape.
     pub(super) class: &'static str,
     pub(super) name: &'static str,
+    /// Path data within a square of 10 by 10.
+    pub(super) shape: &'static str,
 }
+
+/// The shape of bars in the legend.
+pub(super) const SQUARE: &str = "M1 1H9V9H1Z";
+/// The shape of a line in the legend.
+pub(super) const STROKE: &str = "M0 5H10";
 
 /// A plot. Its texts are of this program or numbers, so nothing has to be escaped.
 pub(super) struct Figure<'a> {
@@ -48,10 +55,10 @@ impl Figure<'_> {
             let _ = write!(html, r#"</figcaption><p class="plot-empty">{empty}</p></figure>"#);
             return html;
         };
-        for Legend { class, name } in self.legend {
+        for Legend { class, name, shape } in self.legend {
             let _ = write!(
                 html,
-                r#" <span class="plot-key"><svg viewBox="0 0 10 10" aria-hidden="true"><path class="{class}" d="M0 5H10M1 1H9V9H1Z"/></svg>{name}</span>"#
+                r#" <span class="plot-key"><svg viewBox="0 0 10 10" aria-hidden="true"><path class="{class}" d="{shape}"/></svg>{name}</span>"#
             );
         }
         html.push_str("</figcaption>");

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{FireSpan, UpcomingLoad};
 
-use self::figure::{Figure, Legend};
+use self::figure::{Figure, Legend, SQUARE, STROKE};
 pub(in crate::http::ops) use self::scale::number;
 use self::scale::{Linear, Logarithmic};
 use self::series::{band, bars, line};
@@ -46,9 +46,9 @@ pub(in crate::http::ops) fn fires(id: &str, title: &str, span: &str, spans: &[Fi
             number(sum(&other)),
         ),
         legend: &[
-            Legend { class: "plot-delivered", name: "delivered" },
-            Legend { class: "plot-failed", name: "failed" },
-            Legend { class: "plot-other", name: "other" },
+            Legend { class: "plot-delivered", name: "delivered", shape: SQUARE },
+            Legend { class: "plot-failed", name: "failed", shape: SQUARE },
+            Legend { class: "plot-other", name: "other", shape: SQUARE },
         ],
         labels: scale.labels(),
         shapes: (sum(&totals) > 0).then_some(shapes),
@@ -86,7 +86,10 @@ pub(in crate::http::ops) fn lateness(id: &str, title: &str, spans: &[FireSpan]) 
         id,
         title,
         summary,
-        legend: &[Legend { class: "plot-p50", name: "p50" }, Legend { class: "plot-p99", name: "p99" }],
+        legend: &[
+            Legend { class: "plot-p50", name: "p50", shape: STROKE },
+            Legend { class: "plot-p99", name: "p99", shape: STROKE },
+        ],
         labels: scale.labels(),
         shapes: most.map(|_| shapes),
         empty: "No first attempts in this time, so no lateness.",

@@ -32,13 +32,13 @@ fn plot_of_fires_matches_its_snapshot() {
     <figure class="plot" id="f">
     <figcaption>Fires per minute <span class="plot-key">
     <svg viewBox="0 0 10 10" aria-hidden="true">
-    <path class="plot-delivered" d="M0 5H10M1 1H9V9H1Z"/>
+    <path class="plot-delivered" d="M1 1H9V9H1Z"/>
     </svg>delivered</span> <span class="plot-key">
     <svg viewBox="0 0 10 10" aria-hidden="true">
-    <path class="plot-failed" d="M0 5H10M1 1H9V9H1Z"/>
+    <path class="plot-failed" d="M1 1H9V9H1Z"/>
     </svg>failed</span> <span class="plot-key">
     <svg viewBox="0 0 10 10" aria-hidden="true">
-    <path class="plot-other" d="M0 5H10M1 1H9V9H1Z"/>
+    <path class="plot-other" d="M1 1H9V9H1Z"/>
     </svg>other</span>
     </figcaption>
     <div class="plot-area">
