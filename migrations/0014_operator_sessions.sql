@@ -35,7 +35,7 @@ CREATE TABLE operator_submissions (
     submission_id uuid NOT NULL,
     sent_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     outcome       audit_outcome NOT NULL DEFAULT 'unknown',
-    -- What the operator reads about it.
+    -- Description for the operator.
     answer        text CHECK (length(answer) <= 2000),
     -- Progress of a form that many jobs need several requests for: the jobs changed so far, and the cursor of the rest.
     changed       bigint,
@@ -44,3 +44,7 @@ CREATE TABLE operator_submissions (
 );
 -- For the deletion of a session's oldest ones.
 CREATE INDEX operator_submissions_sent ON operator_submissions (session_hash, sent_at);
+
+-- For the search of agents by the beginning of their ID or callback, whatever the database's collation.
+CREATE INDEX instances_by_name ON instances (instance_id text_pattern_ops);
+CREATE INDEX instances_by_callback ON instances (callback_url text_pattern_ops) WHERE callback_url IS NOT NULL;

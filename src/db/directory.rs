@@ -6,7 +6,7 @@ use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use super::execute::Transaction;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
-use crate::domain::registration::{Agent, AgentFilter, Deleted, Registration, Verdict};
+use crate::domain::registration::{Agent, AgentFilter, AgentSearch, Deleted, Registration, Verdict};
 
 /// Registers a batch in one statement. A refused instance does not affect the others.
 /// Returns a verdict for each instance, in the order of the batch.
@@ -150,6 +150,10 @@ impl From<PutRow> for Verdict {
 
 /// Returns at most `limit` instances in the order of their ids, starting after `after`.
 pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64) -> DbResult<Vec<Agent>> {
+    let found = match &filter.search {
+        Some(search) => Some(matching(db, search).await?),
+        None => None,
+    };
     Ok(sqlx::query_as!(
         Agent,
         r#"
@@ -165,6 +169,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
             WHERE ($1::text IS NULL OR org_id = $1) AND ($2::bool IS NULL OR enabled = $2)
               AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
               AND ($6::text IS NULL OR org_id = $6 /* within */)
+              AND ($7::text[] IS NULL OR instance_id = ANY ($7) /* found */)
             ORDER BY instance_id
             LIMIT $5
         ) i JOIN instances m USING (instance_id) CROSS JOIN LATERAL (
@@ -182,6 +187,39 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         after,
         limit,
         filter.within.as_ref().map(OrgId::as_str),
+        found.as_deref(),
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Maximum number of instances that a search finds, by the ID and by the callback.
+const FOUND: i64 = 1_000;
+
+/// Returns the instances whose ID or callback begins with a text.
+async fn matching(db: &Db, search: &AgentSearch) -> DbResult<Vec<String>> {
+    // The last text with this beginning, in the order of bytes.
+    let end = |beginning: &str| format!("{beginning}\u{10ffff}");
+    let callbacks = search.callbacks();
+    let ends: Vec<_> = callbacks.iter().map(|beginning| end(beginning)).collect();
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT instance_id AS "instance_id!" FROM (
+            (SELECT instance_id FROM instances WHERE instance_id ~>=~ $1 AND instance_id ~<~ $2 LIMIT $5 /* found */)
+            UNION
+            (SELECT i.instance_id
+             FROM unnest($3::text[], $4::text[]) AS c(beginning, ending) CROSS JOIN LATERAL (
+                 SELECT instance_id FROM instances
+                 WHERE callback_url IS NOT NULL AND callback_url ~>=~ c.beginning AND callback_url ~<~ c.ending
+                 LIMIT $5
+             ) i)
+        ) found
+        "#,
+        search.as_str(),
+        end(search.as_str()),
+        &callbacks,
+        &ends,
+        FOUND,
     )
     .fetch_all(db)
     .await?)

@@ -26,7 +26,7 @@ pub async fn of_job(
     Ok(sqlx::query_as!(
         AttemptRecord,
         r#"
-        SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+        SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, armed_at, started_at,
                ended_at, outcome AS "outcome: Word<FireOutcome>", http_status, error, answer
         FROM fires
         WHERE instance_id = $1 AND job_id = $2

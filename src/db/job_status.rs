@@ -88,6 +88,7 @@ impl Found {
             dedup_key: self.attempt_dedup_key?,
             fire_at: self.attempt_fire_at?,
             attempt: self.attempt?,
+            armed_at: None,
             started_at: self.started_at?,
             ended_at: self.ended_at?,
             outcome: self.outcome?,

@@ -20,6 +20,7 @@
 pub mod active_backend;
 pub mod actor;
 pub mod admin_token;
+pub mod agent_contact;
 pub mod agent_instance;
 pub mod arm_rules;
 pub mod attempt;
@@ -27,6 +28,7 @@ pub mod audit;
 pub mod circumstances;
 pub mod clock_sample;
 pub mod database_url;
+pub mod dead_letters;
 mod deferral;
 pub mod direct_call;
 pub mod dormancy;

@@ -35,7 +35,7 @@ pub struct Submission {
     pub submission_id: Uuid,
     /// Its outcome; `unknown` while it is being carried out.
     pub outcome: AuditOutcome,
-    /// What the operator reads about it.
+    /// Description for the operator.
     pub answer: Option<String>,
     /// Number of jobs that it, and those that it continues, have changed.
     pub changed: Option<i64>,

@@ -1,7 +1,7 @@
 //! The registry of agent instances: registration and listing.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
+use nas_cron_protocol::{CallbackUrl, Given, InstanceId, InvalidField, OrgId, SessionId};
 
 use super::PortalDenial;
 use super::login::Login;
@@ -132,6 +132,38 @@ pub struct Deleted {
     pub undelivered: i64,
 }
 
+/// Maximum length of the text of a search, in bytes.
+const MAX_SEARCH: usize = 255;
+
+/// The beginning of an instance's ID, or of its callback with or without the scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSearch(String);
+
+impl AgentSearch {
+    /// Checks the text of a search.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidField> {
+        let text = text.into();
+        if text.is_empty() || text.len() > MAX_SEARCH || text.chars().any(char::is_control) {
+            let problem = format!("must have 1 to {MAX_SEARCH} bytes, and no control characters");
+            return Err(InvalidField::new("search", problem));
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The beginnings of callbacks that match.
+    pub fn callbacks(&self) -> Vec<String> {
+        if self.0.starts_with("http") {
+            return vec![self.0.clone()];
+        }
+        ["https://", "http://"].map(|scheme| format!("{scheme}{}", self.0)).into()
+    }
+}
+
 /// Selection of instances for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
@@ -141,6 +173,8 @@ pub struct AgentFilter {
     pub enabled: Option<bool>,
     /// This instance.
     pub instance_id: Option<InstanceId>,
+    /// Instances whose ID or callback begins with this.
+    pub search: Option<AgentSearch>,
     /// Instances that a caller of this org may see; `None` for no limit.
     pub within: Option<OrgId>,
 }

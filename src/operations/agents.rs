@@ -3,8 +3,9 @@
 use nas_cron_protocol::InstanceId;
 
 use super::{OperationResult, Operations};
-use crate::db::logins;
+use crate::db::{agent_contact, logins};
 use crate::directory;
+use crate::domain::agent_contact::AgentContact;
 use crate::domain::registration::{AgentFilter, AgentPage, EnabledAgent, ShownAgent};
 
 impl Operations {
@@ -25,6 +26,12 @@ impl Operations {
         let agent = directory::find_within(&self.db, instance_id, self.org()).await?;
         let login = logins::last(&self.db, instance_id).await?;
         Ok(ShownAgent { agent, login })
+    }
+
+    /// Returns the contact between an agent and the service.
+    pub async fn agent_contact(&self, instance_id: &InstanceId) -> OperationResult<AgentContact> {
+        directory::find_within(&self.db, instance_id, self.org()).await?;
+        Ok(agent_contact::of_agent(&self.db, instance_id).await?)
     }
 
     /// Enables or disables an agent. The fires of a disabled agent are held, and its calls are refused.

@@ -73,11 +73,8 @@ impl Browser {
             self.answers.lock().unwrap().insert(calls.0, sender);
             writeln!(calls.1, "{call}").expect("the browser runs");
         }
-        match answer.await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => panic!("{call}: {error}"),
-            Err(_) => panic!("the browser ended during {call}"),
-        }
+        let answer = answer.await.unwrap_or_else(|_| Err("the browser has ended".to_owned()));
+        answer.unwrap_or_else(|error| panic!("{call}: {error}"))
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
             dedup_key: "k".to_owned(),
             fire_at: now() - TimeDelta::seconds(60),
             attempt: 2,
+            armed_at: None,
             started_at: now() - TimeDelta::seconds(20),
             ended_at: now() - TimeDelta::milliseconds(19_988),
             outcome: FireOutcome::Failed,

@@ -258,8 +258,7 @@ pub(super) async fn list(
     let filter = AgentFilter {
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
         enabled: query.flag("enabled")?,
-        instance_id: None,
-        within: None,
+        ..AgentFilter::default()
     };
     let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let after = query

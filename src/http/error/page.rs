@@ -11,7 +11,7 @@ use super::meaning::with_headers;
 #[derive(Debug)]
 pub struct ErrorPage(pub ApiError);
 
-/// What an error page says, in the extensions of its response: the operators' page gives it its layout.
+/// The content of an error page, in the extensions of its response: the operators' page gives it its layout.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Failure {
     /// Status of the response.

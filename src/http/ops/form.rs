@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
-use nas_cron_protocol::{InstanceId, InvalidField, JobId, ScheduleId};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId, ScheduleId};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
@@ -53,6 +53,11 @@ impl Form {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Returns all values of a field.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Returns a required field.
     pub(super) fn required(&self, name: &'static str) -> Result<&str, ApiError> {
         self.text(name).ok_or_else(|| InvalidField::new(name, "is missing").into())
@@ -61,6 +66,11 @@ impl Form {
     /// Returns the instance that the form is about.
     pub(super) fn instance_id(&self) -> Result<InstanceId, ApiError> {
         Ok(InstanceId::new(self.required("instance_id")?)?)
+    }
+
+    /// Returns the org that the form is about.
+    pub(super) fn org_id(&self) -> Result<OrgId, ApiError> {
+        Ok(OrgId::new(self.required("org_id")?)?)
     }
 
     /// Returns the job that the form is about.
@@ -192,6 +202,7 @@ mod tests {
             ("job".into(), "b".into()),
         ]);
         assert_eq!(form.text("job"), Some("a"));
+        assert_eq!(form.all("job").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(form.text("empty"), None);
         assert!(form.required("job_id").is_err());
         assert_eq!(form.back(), "/ops");

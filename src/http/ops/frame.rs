@@ -14,10 +14,18 @@ pub(super) enum Section {
     Now,
     /// Lists of jobs, and the page of one.
     Jobs,
+    /// Dead letters and stuck one-shots, by error.
+    DeadLetters,
+    /// Lists of agents, and the page of one.
+    Agents,
     /// One-shots that come due soon.
     Load,
+    /// Holds in force.
+    Holds,
     /// Scheduler backends, signing keys and replicas.
     Backends,
+    /// Events and webhooks.
+    Events,
     /// The audit log.
     Audit,
 }
@@ -26,8 +34,12 @@ pub(super) enum Section {
 const NAVIGATION: &[(Section, &str, &str)] = &[
     (Section::Now, "Now", "/ops"),
     (Section::Jobs, "Jobs", "/ops/jobs"),
+    (Section::DeadLetters, "Dead letters", "/ops/dead-letters"),
+    (Section::Agents, "Agents", "/ops/agents"),
     (Section::Load, "Load", "/ops/load"),
+    (Section::Holds, "Holds", "/ops/holds"),
     (Section::Backends, "Backends and keys", "/ops/backends"),
+    (Section::Events, "Events", "/ops/events"),
     (Section::Audit, "Audit", "/ops/audit"),
 ];
 
@@ -134,6 +146,8 @@ impl Frame {
 pub(super) enum Tone {
     /// Nothing to do.
     Calm,
+    /// It went well.
+    Good,
     /// In progress.
     Busy,
     /// Fires are stopped or delayed.
@@ -146,6 +160,7 @@ impl std::fmt::Display for Tone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Calm => "calm",
+            Self::Good => "good",
             Self::Busy => "busy",
             Self::Warning => "warning",
             Self::Alarm => "alarm",

@@ -6,6 +6,7 @@
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderName, SET_COOKIE};
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -132,7 +133,7 @@ fn signed_out(parts: &Parts, had_one: bool, by_itself: bool) -> Response {
 
 /// Returns the path and query of a request, if it changes nothing.
 fn here(parts: &Parts) -> Option<&str> {
-    parts.uri.path_and_query().filter(|_| parts.method.is_safe()).map(|path| path.as_str())
+    parts.uri.path_and_query().filter(|_| parts.method.is_safe()).map(PathAndQuery::as_str)
 }
 
 #[cfg(test)]

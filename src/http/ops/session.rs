@@ -72,7 +72,7 @@ impl Session {
     }
 }
 
-/// What every form of a session carries.
+/// The proof that a form comes from a page of the session, and where it leads back to.
 #[derive(Clone, Debug)]
 pub(super) struct Proof {
     /// Proves that the form comes from a page of the session.

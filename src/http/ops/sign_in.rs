@@ -99,7 +99,12 @@ pub(super) async fn sign_in(State(ops): State<OpsState>, request: Request) -> Re
             response.headers_mut().insert(SET_COOKIE, cookie::set(&id));
             response
         }
-        Err(error @ (ApiError::InvalidToken(_) | ApiError::NoToken | ApiError::TooManyRequests(_))) => {
+        Err(
+            error @ (ApiError::InvalidToken(_)
+            | ApiError::NoToken
+            | ApiError::TooManyFailures(_)
+            | ApiError::TooManyCalls(_)),
+        ) => {
             let response = ErrorPage(error).into_response();
             let detail = response
                 .extensions()
@@ -120,13 +125,11 @@ pub(super) async fn sign_in(State(ops): State<OpsState>, request: Request) -> Re
 /// Checks the token or the link, and opens a session. Returns its ID.
 async fn open(ops: &OpsState, parts: &Parts, form: &Form) -> Result<Bearing, ApiError> {
     let address = origin::address(parts);
-    let holder = match form.text("link") {
-        Some(link) => by_link(ops, link, address).await?,
-        None => {
-            let token =
-                form.text("token").map(str::trim).ok_or(ApiError::InvalidToken("enter an admin token"));
-            ops.credentials.holder(token, address).await?
-        }
+    let holder = if let Some(link) = form.text("link") {
+        by_link(ops, link, address).await?
+    } else {
+        let token = form.text("token").map(str::trim).ok_or(ApiError::InvalidToken("enter an admin token"));
+        ops.credentials.holder(token, address).await?
     };
     let signed_in = SignedIn { token_hash: holder.hash, of_config: holder.of_config };
     let actor = holder.rights.caller(format!("{}, operators' page", origin::origin(parts)));
@@ -141,7 +144,7 @@ async fn open(ops: &OpsState, parts: &Parts, form: &Form) -> Result<Bearing, Api
 /// Uses up a link, and returns the rights of its token.
 async fn by_link(ops: &OpsState, link: &str, address: IpAddr) -> Result<Holder, ApiError> {
     if let Some(retry_after) = ops.credentials.wait(address) {
-        return Err(ApiError::TooManyRequests(retry_after));
+        return Err(ApiError::TooManyFailures(retry_after));
     }
     let signed_in = match Bearing::parse(link) {
         Some(link) => ops.sessions.take_link(&link).await?,
@@ -149,9 +152,10 @@ async fn by_link(ops: &OpsState, link: &str, address: IpAddr) -> Result<Holder, 
     };
     let holder = match signed_in {
         Some(SignedIn { token_hash: hash, of_config }) => {
-            let rights = match of_config {
-                true => ops.credentials.config_rights(&hash),
-                false => ops.admin.tokens.present(&hash).await?,
+            let rights = if of_config {
+                ops.credentials.config_rights(&hash)
+            } else {
+                ops.admin.tokens.present(&hash).await?
             };
             rights.map(|rights| Holder { rights, hash, of_config })
         }

@@ -1,6 +1,7 @@
 //! Jobs of all agents: list, explain, cancel, fire now, redrive.
 
 mod cancel;
+mod dead_letters;
 mod fire;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -9,11 +10,13 @@ mod list;
 mod nudge;
 mod redrive;
 mod show;
+mod story;
 mod why;
 
 pub use self::list::MAX_PAGE;
 pub use self::nudge::refusal as nudge_refusal;
 pub use self::redrive::{Redrive, RedriveOf, SELECTED_MAX};
+pub use self::story::JobStory;
 
 use nas_cron_protocol::{InstanceId, JobId};
 

@@ -132,7 +132,7 @@ impl Operations {
 
     /// Counts the one-shots that a redrive of what `filter` selects would change, up to a limit.
     pub async fn redrivable(&self, filter: &JobFilter) -> OperationResult<RedriveReport> {
-        let (count, more) = self.count_matching(filter).await?;
+        let (count, more) = self.count_jobs(&redrivable(filter)?, COUNTED).await?;
         Ok(RedriveReport {
             dry_run: true,
             redrivable: Some(count),
@@ -141,14 +141,15 @@ impl Operations {
         })
     }
 
-    async fn count_matching(&self, filter: &JobFilter) -> OperationResult<(i64, bool)> {
-        let Some(filter) = self.visible(&redrivable(filter)?) else { return Ok((0, false)) };
+    /// Counts the jobs that a filter selects until there are `most` of them. Returns true beside the count if others follow.
+    pub async fn count_jobs(&self, filter: &JobFilter, most: i64) -> OperationResult<(i64, bool)> {
+        let Some(filter) = self.visible(filter) else { return Ok((0, false)) };
         let (mut count, mut after) = (0, None);
         loop {
             let selected = jobs::select(&self.db, &filter, after.as_ref(), BATCH).await?;
             count += i64::try_from(selected.keys.len()).unwrap_or(i64::MAX);
             after = selected.next;
-            if after.is_none() || count >= COUNTED {
+            if after.is_none() || count >= most {
                 return Ok((count, after.is_some()));
             }
         }

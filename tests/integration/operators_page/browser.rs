@@ -30,7 +30,7 @@ async fn operator_fires_a_job_and_finds_the_action_in_the_audit_log() {
     tab.double_click("button:text-is('Fire now')").await;
     assert!(tab.text(".notice").await.starts_with("The job fires"), "{}", tab.text(".notice").await);
     // The page shows the fire without being loaded again.
-    tab.visible("#live td:has-text('delivered 202')").await;
+    tab.visible("#live .timeline li:has-text('delivered, status 202')").await;
     tab.click("text=Changes of this job in the audit log").await;
     assert_eq!(tab.count("tbody tr").await, 1, "a double click has one effect");
     assert!(tab.text("tbody tr").await.contains("fire_job"));
@@ -59,7 +59,18 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
     ops.armed("nightly").await;
     let long = "x".repeat(255);
     ops.armed(&long).await;
-    ops.world.sql("UPDATE one_shots SET last_outcome = 'failed', last_status = 503, last_error = repeat('long', 200) WHERE job_id <> 'nightly'").await;
+    ops.world
+        .sql(
+            "UPDATE one_shots SET last_outcome = 'failed', last_status = 503, last_error = repeat('long', 200), state = 'dead',
+                                  dead_since = now(), next_attempt_at = NULL
+             WHERE job_id <> 'nightly'",
+        )
+        .await;
+    ops.world
+        .sql("INSERT INTO holds (scope, scope_id, reason) VALUES ('org', 'org-1', repeat('reason', 50))")
+        .await;
+    let webhook = serde_json::json!({"url": format!("{}/{}", ops.world.callback(), "p".repeat(200))});
+    assert_eq!(ops.world.service.admin("POST", "/api/admin/webhooks", Some(&webhook)).await.0, 201);
     let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
     ops.world.sql(super::now::FIRES).await;
     let paths = [

@@ -37,7 +37,8 @@ impl Page {
     }
 }
 
-fn fields(form: &str) -> Vec<(String, String)> {
+/// Returns the hidden fields of a form.
+pub(super) fn fields(form: &str) -> Vec<(String, String)> {
     let inputs = form.split("<input type=\"hidden\" ").skip(1);
     let attribute = |input: &str, name: &str| {
         let (_, rest) = input.split_once(&format!("{name}=\"")).expect("the attribute");
@@ -46,10 +47,21 @@ fn fields(form: &str) -> Vec<(String, String)> {
     inputs.map(|input| (attribute(input, "name"), attribute(input, "value"))).collect()
 }
 
-fn unescaped(text: &str) -> String {
-    [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")]
-        .iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+/// Returns the text of an attribute.
+pub(super) fn unescaped(text: &str) -> String {
+    [
+        ("&#34;", "\""),
+        ("&quot;", "\""),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&#39;", "'"),
+        ("&#60;", "<"),
+        ("&#62;", ">"),
+        ("&#38;", "&"),
+        ("&amp;", "&"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
 /// An operator's browser.

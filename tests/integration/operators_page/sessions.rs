@@ -90,7 +90,7 @@ async fn session_ends_with_its_token_after_disuse_after_its_time_and_by_sign_out
     assert_eq!((page.status, page.header("location")), (303, "/ops/sign-in?next=%2Fops%2Fjobs&ended=true"));
     assert!(page.header("set-cookie").contains("Max-Age=0"));
 
-    // Use postpones the end, but not beyond the absolute one. What the page does by itself is no use.
+    // Use postpones the end, but not beyond the absolute one. Requests that the page makes by itself do not.
     let operator = ops.signed_in(&token).await;
     ops.world.sql("UPDATE operator_sessions SET expires_at = now() + interval '10 min'").await;
     let by_itself = client()

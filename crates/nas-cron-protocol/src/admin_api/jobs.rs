@@ -200,6 +200,9 @@ pub struct Attempt {
     pub fire_at: DateTime<Utc>,
     /// Number of the attempt within the retry budget, from 1.
     pub attempt: i32,
+    /// Time at which the one-shot was armed; absent if that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed_at: Option<DateTime<Utc>>,
     /// Start of the attempt.
     pub started_at: DateTime<Utc>,
     /// Time at which its outcome was recorded.

@@ -28,9 +28,10 @@ pub(super) async fn perform(
         }
         "nudge_job" => {
             let nudged = operations.nudge_job(&agent, &job, form.schedule_id()?).await?;
-            match nudged.on_hold {
-                true => "The job fires once more when its agent is not on hold any more.".to_owned(),
-                false => format!("The job fires once more {}.", relative(now, nudged.next_attempt_at)),
+            if nudged.on_hold {
+                "The job fires once more when its agent is not on hold any more.".to_owned()
+            } else {
+                format!("The job fires once more {}.", relative(now, nudged.next_attempt_at))
             }
         }
         "dismiss_job" => {
@@ -49,9 +50,10 @@ pub(super) async fn perform(
         "hold_job" => {
             check_reason(form.text("reason"))?;
             let held = operations.hold(&HoldTarget::Job(agent, job), form.text("reason")).await?;
-            match held.new {
-                true => "The job is on hold: no attempt starts until the hold ends.".to_owned(),
-                false => "The job was on hold already; the new reason replaces the old one.".to_owned(),
+            if held.new {
+                "The job is on hold: no attempt starts until the hold ends.".to_owned()
+            } else {
+                "The job was on hold already; the new reason replaces the old one.".to_owned()
             }
         }
         "release_job" => {

@@ -1,7 +1,11 @@
 //! Carries out the forms of pages. Whatever the form, the order is the same: a form takes effect once, the audit log has its
 //! line before the change, the role and the org are checked, and then the operation runs, the same as in the admin API.
 
+mod agents;
+pub(super) mod batch;
+mod holds;
 mod jobs;
+mod webhooks;
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -14,6 +18,7 @@ use super::form::Form;
 use super::session::{Proof, SENT, Session};
 use super::view::Html;
 use crate::audit::{Act, AuditOutcome};
+use crate::domain::job_filter::JobFilter;
 use crate::http::ApiError;
 use crate::http::admin::access::{self, permitted};
 use crate::http::admin::gate::outcome;
@@ -21,18 +26,22 @@ use crate::http::error::{ErrorPage, Failure};
 use crate::operator_sessions::Submission;
 
 /// Fields of a form that the audit log has: they name what it is about.
-const SUBJECTS: [&str; 4] = ["org_id", "instance_id", "job_id", "schedule_id"];
+const SUBJECTS: [&str; 3] = ["schedule_id", "webhook_id", "per_second"];
 
-/// What an action has done.
+/// The result of an action.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     /// Description for the operator.
     pub(super) text: String,
+    /// Number of jobs that were changed, by an action on many.
+    pub(super) changed: Option<i64>,
+    /// Cursor of the rest; `None` if nothing is left.
+    pub(super) next: Option<String>,
 }
 
 impl Done {
     fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into() }
+        Self { text: text.into(), ..Self::default() }
     }
 }
 
@@ -46,30 +55,36 @@ pub(super) async fn carry_out(
 ) -> Result<Response, ErrorPage> {
     let unknown =
         || ApiError::NotFound("there is no such action; reload the page that the form is on".into());
-    let operation = access::operation(&operation).filter(|row| is_offered(row.id)).ok_or_else(unknown)?;
+    let operation =
+        access::operation(&operation).filter(|row| is_offered(row.id, &form)).ok_or_else(unknown)?;
     let submission_id = form.submission_id()?;
     let back = back(&form, submission_id);
     if !ops.sessions.submit(&session.id, submission_id).await? {
         return Ok(Redirect::to(&back).into_response());
     }
-    let subject: Vec<_> = SUBJECTS
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), form.text(name)?.to_owned())))
-        .collect();
+    let subject = subject(&form);
     let allowed = permitted(&session.actor, operation, &subject);
-    let line = ops.admin.audit.begin(&session.actor, &Act { action: operation.id, subject }).await?;
+    // An action on many jobs has a line for each of them.
+    let has_own_lines = batch::is_meant(&form) && operation.id != "redrive_jobs" && allowed.is_ok();
+    let line = if has_own_lines {
+        None
+    } else {
+        Some(ops.admin.audit.begin(&session.actor, &Act { action: operation.id, subject }).await?)
+    };
     let result = match allowed {
         Ok(()) => perform(&ops, &session, operation.id, &form).await,
         Err(error) => Err(error),
     };
     let answered = Answered::of(result);
-    ops.admin.audit.end(line, answered.outcome, &[], answered.detail.as_deref()).await;
+    if let Some(line) = line {
+        ops.admin.audit.end(line, answered.outcome, &[], answered.detail.as_deref()).await;
+    }
     let stored = Submission {
         submission_id,
         outcome: answered.outcome,
-        answer: Some(answered.text),
-        changed: None,
-        next: None,
+        answer: Some(answered.done.text),
+        changed: answered.done.changed,
+        next: answered.done.next,
     };
     ops.sessions.answer(&session.id, &stored).await?;
     if stored.outcome == AuditOutcome::Done {
@@ -78,10 +93,16 @@ pub(super) async fn carry_out(
     Ok(answered.failed.unwrap_or_else(|| Redirect::to(&back).into_response()))
 }
 
-/// The result of an action.
+/// Returns the names and values of what a form is about.
+fn subject(form: &Form) -> Vec<(String, String)> {
+    let names = JobFilter::NAMES.into_iter().chain(SUBJECTS);
+    names.filter_map(|name| Some((name.to_owned(), form.text(name)?.to_owned()))).collect()
+}
+
+/// The outcome of a form.
 struct Answered {
     outcome: AuditOutcome,
-    text: String,
+    done: Done,
     /// Reason of a rejection or failure, for the audit log.
     detail: Option<String>,
     /// The response instead of the page that the form was on.
@@ -91,8 +112,9 @@ struct Answered {
 impl Answered {
     fn of(result: Result<Done, ApiError>) -> Self {
         let error = match result {
-            Ok(Done { text }) => {
-                return Self { outcome: AuditOutcome::Done, text, detail: None, failed: None };
+            Ok(done) => {
+                let detail = done.changed.map(|changed| format!("{changed} jobs"));
+                return Self { outcome: AuditOutcome::Done, done, detail, failed: None };
             }
             Err(error) => error,
         };
@@ -104,7 +126,7 @@ impl Answered {
         Self {
             outcome: outcome(response.status()),
             detail: Some(text.clone()),
-            text,
+            done: Done::new(text),
             failed: (!is_stale).then_some(response),
         }
     }
@@ -118,13 +140,32 @@ fn back(form: &Form, submission_id: uuid::Uuid) -> String {
 }
 
 /// True for the operations that pages have forms for.
-fn is_offered(operation: &str) -> bool {
-    jobs::OPERATIONS.contains(&operation)
+fn is_offered(operation: &str, form: &Form) -> bool {
+    if batch::is_meant(form) {
+        return batch::OPERATIONS.iter().any(|(id, _)| *id == operation);
+    }
+    [jobs::OPERATIONS, holds::OPERATIONS, agents::OPERATIONS, webhooks::OPERATIONS]
+        .concat()
+        .contains(&operation)
 }
 
-async fn perform(ops: &OpsState, session: &Session, operation: &str, form: &Form) -> Result<Done, ApiError> {
-    let operations = ops.admin.operations.within(session.actor.org_filter());
-    jobs::perform(&operations, operation, form, session.now).await
+async fn perform(
+    ops: &OpsState,
+    session: &Session,
+    operation: &'static str,
+    form: &Form,
+) -> Result<Done, ApiError> {
+    let (admin, actor) = (&ops.admin, &session.actor);
+    let operations = admin.operations.within(actor.org_filter());
+    match operation {
+        _ if batch::is_meant(form) => batch::perform(&operations, &admin.audit, actor, operation, form).await,
+        _ if holds::OPERATIONS.contains(&operation) => holds::perform(&operations, operation, form).await,
+        _ if agents::OPERATIONS.contains(&operation) => agents::perform(&operations, operation, form).await,
+        _ if webhooks::OPERATIONS.contains(&operation) => {
+            webhooks::perform(&admin.webhooks, actor, form).await
+        }
+        _ => jobs::perform(&operations, operation, form, session.now).await,
+    }
 }
 
 /// The form of an action, as a page shows it.
@@ -136,10 +177,12 @@ pub(super) struct Action {
     proof: Proof,
     /// Names and values of what it is about.
     fields: Vec<(&'static str, String)>,
-    /// What it does, if that needs a second look before it is done.
+    /// Warning that the operator reads before the button; `None` for an action without one.
     warning: Option<&'static str>,
-    /// Label of a text that the operator may enter as the reason.
+    /// True if the operator may enter a reason.
     reason: bool,
+    /// A field that the operator fills in: its name, its label, and its first value.
+    input: Option<(&'static str, &'static str, String)>,
     /// The same on the command line.
     command: Html,
 }
@@ -161,6 +204,7 @@ impl Action {
             fields: Vec::new(),
             warning: None,
             reason: false,
+            input: None,
             command: super::view::shown(command),
         })
     }
@@ -176,6 +220,12 @@ impl Action {
     #[must_use]
     pub(super) fn warned(self, warning: &'static str) -> Self {
         Self { warning: Some(warning), ..self }
+    }
+
+    /// Adds a field that the operator fills in.
+    #[must_use]
+    pub(super) fn with_input(self, name: &'static str, label: &'static str, value: Option<String>) -> Self {
+        Self { input: Some((name, label, value.unwrap_or_default())), ..self }
     }
 
     /// Adds a field for a reason.

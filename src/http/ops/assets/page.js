@@ -30,7 +30,14 @@ function distance(milliseconds) {
   return milliseconds > 0 ? `in ${span}` : `${span} ago`;
 }
 
+// A box that ticks all boxes of its form.
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-check-all]")) return;
+  for (const box of event.target.form.querySelectorAll("input[name=job]")) box.checked = event.target.checked;
+});
+
 function showCopyButtons() {
+  for (const box of document.querySelectorAll("[data-check-all]")) box.hidden = false;
   for (const button of document.querySelectorAll("button.copy[hidden]")) {
     button.hidden = false;
   }

@@ -1,14 +1,15 @@
-//! One job: why it has not fired, what can be done about it, and its attempts.
+//! One job: why it has not fired, what can be done about it, and its story.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use nas_cron_base::terminal::span;
-use nas_cron_protocol::admin_api::{Attempt, Job, JobDetails};
+use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
 use super::job_view::{badges, result};
+use super::timeline::{Entry, entries};
+use crate::domain::recurrence::{Expectation, RecurrenceKind};
 use crate::http::ApiError;
 use crate::http::error::ErrorPage;
 use crate::http::extract::QueryParams;
@@ -20,9 +21,6 @@ use crate::http::ops::session::Session;
 use crate::http::ops::view::{
     Html, agent, command, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
 };
-
-/// Attempts of a page.
-const ATTEMPTS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "job.html")]
@@ -38,17 +36,10 @@ struct JobPage {
     facts: Vec<(&'static str, Html)>,
     actions: Vec<Action>,
     command: Html,
-    attempts: Vec<AttemptRow>,
+    /// The pattern of its fires, if its history shows one.
+    recurrence: Option<Html>,
+    timeline: Vec<Entry>,
     audit: String,
-}
-
-struct AttemptRow {
-    started: Html,
-    number: i32,
-    result: Html,
-    /// Time from the instant to the start of the attempt.
-    lateness: String,
-    took: String,
 }
 
 /// Shows a job.
@@ -58,7 +49,8 @@ pub(in crate::http::ops) async fn show(
 ) -> Result<Response, ErrorPage> {
     let (instance_id, job_id) = named(&session.params(&["instance_id", "job_id"])?)?;
     let operations = ops.admin.operations.within(session.actor.org_filter());
-    let details = operations.job(&instance_id, &job_id, ATTEMPTS).await?;
+    let story = operations.job_story(&instance_id, &job_id).await?;
+    let details = &story.details;
     let current = details.job.as_ref().map(|shown| &shown.job);
     let title = format!("Job {job_id}");
     let page = JobPage {
@@ -73,10 +65,11 @@ pub(in crate::http::ops) async fn show(
         badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
         why: text(&details.why.text),
         fix: details.why.fix.as_deref().map(with_commands),
-        facts: facts(&details, session.now),
+        facts: facts(details, session.now),
         actions: actions(&session, &instance_id, &job_id, current),
         command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
-        attempts: details.attempts.iter().map(|attempt| row(attempt, session.now)).collect(),
+        recurrence: story.recurrence.map(|expected| recurrence(&expected, current, session.now)),
+        timeline: entries(&story, session.now),
         audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
     };
     Ok(rendered(&page))
@@ -88,6 +81,23 @@ fn named(params: &QueryParams) -> Result<(InstanceId, JobId), ApiError> {
         params.text(name).ok_or_else(|| ApiError::Field(InvalidField::new(name, "is missing")))
     };
     Ok((InstanceId::new(given("instance_id")?)?, JobId::new(given("job_id")?)?))
+}
+
+/// Describes the recurrence of a job, and the fire that it lets expect.
+fn recurrence(expected: &Expectation, job: Option<&Job>, now: DateTime<Utc>) -> Html {
+    let pattern = match expected.recurrence {
+        RecurrenceKind::Interval => "It fires at a fixed interval",
+        RecurrenceKind::Daily => "It fires daily",
+        RecurrenceKind::Weekdays => "It fires on certain days of the week",
+        RecurrenceKind::Irregular => "It fires at irregular times",
+    };
+    match job.and_then(|job| job.next_attempt_at) {
+        Some(_) => text(&format!("{pattern}.")),
+        None => Html::joined([
+            text(&format!("{pattern}; the next fire is expected ")),
+            when(expected.expected_at, now),
+        ]),
+    }
 }
 
 /// Returns what is known about the job's one-shot.
@@ -136,7 +146,7 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
     if let Some(job) = job {
         match job.state {
             OneShotState::Dead | OneShotState::Stuck => {
-                found.push(on_job("redrive_job", "Redrive", "redrive"))
+                found.push(on_job("redrive_job", "Redrive", "redrive"));
             }
             OneShotState::Delivered => {
                 found.push(on_job("nudge_job", "Fire once more", "nudge").map(|action| {
@@ -165,14 +175,4 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
         }));
     }
     found.into_iter().flatten().collect()
-}
-
-fn row(attempt: &Attempt, now: DateTime<Utc>) -> AttemptRow {
-    AttemptRow {
-        started: when(attempt.started_at, now),
-        number: attempt.attempt,
-        result: result(Some(attempt.outcome), attempt.http_status, attempt.error.as_deref()),
-        lateness: span(attempt.started_at - attempt.fire_at),
-        took: span(attempt.ended_at - attempt.started_at),
-    }
 }

@@ -1,4 +1,4 @@
-//! How pages show a job's state and its latest outcome.
+//! The state and the latest outcome of a job, as pages show them.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::Job;

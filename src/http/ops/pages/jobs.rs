@@ -10,9 +10,10 @@ use super::job_view::{badges, next, result};
 use crate::domain::job_filter::JobFilter;
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
+use crate::http::ops::actions::batch::{self, Seen};
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
-use crate::http::ops::session::Session;
+use crate::http::ops::session::{Proof, Session};
 use crate::http::ops::view::{Html, agent, command, id, job, link, shown, with_query};
 use crate::http::{ApiError, extract};
 
@@ -57,6 +58,9 @@ struct JobsPage {
     /// The conditions as fields, for the form that adds another one.
     kept: Vec<(&'static str, String)>,
     suggestions: Vec<String>,
+    /// Proof for the form that acts on jobs; `None` if the operator may not.
+    proof: Option<Proof>,
+    operations: [(&'static str, &'static str); 5],
     rows: Vec<Row>,
     /// Path of the next page.
     next: Option<String>,
@@ -80,6 +84,9 @@ struct Condition {
 }
 
 struct Row {
+    name: String,
+    /// The job with its one-shot, as a field of the form.
+    seen: String,
     job: Html,
     agent: Html,
     org: Html,
@@ -95,12 +102,7 @@ pub(in crate::http::ops) async fn show(
     session: Session,
 ) -> Result<Response, ErrorPage> {
     let params = session.params(&[JobFilter::NAMES.as_slice(), &["after", "add"]].concat())?;
-    let mut filter = JobFilter::default();
-    for name in JobFilter::NAMES {
-        if let Some(text) = params.text(name) {
-            filter.set(name, text)?;
-        }
-    }
+    let mut filter = batch::filter(|name| params.text(name))?;
     if let Some(added) = params.text("add") {
         add(&mut filter, added)?;
         return Ok(Redirect::to(&path(&filter)).into_response());
@@ -120,6 +122,8 @@ pub(in crate::http::ops) async fn show(
         conditions: pairs.iter().map(|(name, value)| condition(&filter, name, value)).collect(),
         kept: pairs,
         suggestions: suggestions(orgs.orgs.iter().map(|org| org.org_id.as_str())),
+        proof: session.may("cancel_job").then(|| session.proof()),
+        operations: batch::OPERATIONS,
         rows: page.jobs.iter().map(|shown| row(&shown.job, session.now)).collect(),
         next: next_page,
         is_later: after.is_some(),
@@ -131,6 +135,8 @@ pub(in crate::http::ops) async fn show(
 
 fn row(of: &Job, now: chrono::DateTime<chrono::Utc>) -> Row {
     Row {
+        name: of.job_id.clone(),
+        seen: Seen::field(&of.instance_id, &of.job_id, of.schedule_id),
         job: link(&job(&of.instance_id, &of.job_id), &id(&of.job_id)),
         agent: link(&agent(&of.instance_id), &id(&of.instance_id)),
         org: id(&of.org_id),
@@ -174,15 +180,12 @@ fn add(filter: &mut JobFilter, typed: &str) -> Result<(), ApiError> {
     let (short, value) = typed.split_once(':').unwrap_or((typed, "true"));
     let known = QUALIFIERS.iter().find(|(name, long)| *name == short || *long == short);
     let is_complete = typed.contains(':') || matches!(short, "overdue" | "parked");
-    match known.filter(|_| is_complete) {
-        Some((_, long)) => Ok(filter.set(long, value.trim())?),
-        None => {
-            let names: Vec<_> = QUALIFIERS.iter().map(|(short, _)| *short).collect();
-            let problem =
-                format!("unknown filter; write NAME:VALUE with one of these names: {}", names.join(", "));
-            Err(extract::refuse("filter", problem))
-        }
+    if let Some((_, long)) = known.filter(|_| is_complete) {
+        return Ok(filter.set(long, value.trim())?);
     }
+    let names: Vec<_> = QUALIFIERS.iter().map(|(short, _)| *short).collect();
+    let problem = format!("unknown filter; write NAME:VALUE with one of these names: {}", names.join(", "));
+    Err(extract::refuse("filter", problem))
 }
 
 fn suggestions<'a>(orgs: impl Iterator<Item = &'a str>) -> Vec<String> {

@@ -109,7 +109,7 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
 }
 
 const OVERDUE: &str = "/ops/jobs?overdue=true";
-const ENDED: &str = "/ops/jobs?state=dead%2Cstuck";
+const ENDED: &str = "/ops/dead-letters";
 const DORMANT: &str = "/ops/jobs?state=dormant";
 const PARKED: &str = "/ops/jobs?parked=true";
 const HOLDS: &str = "/ops/holds";
@@ -127,7 +127,7 @@ fn tiles(counts: &AttentionCounts) -> Vec<Tile> {
         tile("dead letters", dead, "/ops/jobs?state=dead"),
         tile("stuck", stuck, "/ops/jobs?state=stuck"),
         tile("dormant jobs", dormant, DORMANT),
-        tile("unreachable agents", unreachable, "/ops/agents?unreachable=true"),
+        tile("unreachable agents", unreachable, AGENTS),
         tile("waiting for agents", waiting_for_agent, PARKED),
         tile("holds", holds, HOLDS),
         tile("held one-shots", held, PARKED),

@@ -1,0 +1,141 @@
+//! One agent: its state, its contact with the service, and what can be done about it.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::span;
+use nas_cron_protocol::{InstanceId, InvalidField};
+
+use super::agent_view::badges;
+use crate::domain::agent_contact::AgentContact;
+use crate::domain::registration::{Agent, ShownAgent};
+use crate::http::ApiError;
+use crate::http::error::ErrorPage;
+use crate::http::ops::OpsState;
+use crate::http::ops::actions::Action;
+use crate::http::ops::failure::rendered;
+use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::session::Session;
+use crate::http::ops::view::{Html, command, id, job, link, shown, text, when, whole_id, with_query};
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    frame: Frame,
+    here: String,
+    instance_id: Html,
+    org: Html,
+    badges: Vec<(Tone, String)>,
+    /// Consequences of its state for its fires.
+    notes: Vec<Html>,
+    facts: Vec<(&'static str, Html)>,
+    /// Numbers of its jobs, each with the list that it counts.
+    counts: Vec<(&'static str, i64, String)>,
+    actions: Vec<Action>,
+    command: Html,
+    audit: String,
+}
+
+/// Shows an agent.
+pub(in crate::http::ops) async fn show(
+    State(ops): State<OpsState>,
+    session: Session,
+) -> Result<Response, ErrorPage> {
+    let params = session.params(&["instance_id"])?;
+    let name = params.text("instance_id");
+    let name = name.ok_or_else(|| ApiError::Field(InvalidField::new("instance_id", "is missing")))?;
+    let instance_id = InstanceId::new(name)?;
+    let operations = ops.admin.operations.within(session.actor.org_filter());
+    let found = operations.agent(&instance_id).await?;
+    let contact = operations.agent_contact(&instance_id).await?;
+    let now = session.now;
+    let agent = &found.agent;
+    let jobs = |state: &[(&str, &str)]| {
+        with_query("/ops/jobs", [("instance_id", name)].into_iter().chain(state.iter().copied()))
+    };
+    let page = AgentPage {
+        frame: session.frame(format!("Agent {name}")).of(Section::Agents).below("Agents", "/ops/agents"),
+        here: session.here(),
+        instance_id: whole_id(name),
+        org: link(&with_query("/ops/agents", [("org_id", agent.org_id.as_str())]), &id(&agent.org_id)),
+        badges: badges(agent),
+        notes: notes(agent, &contact, now),
+        facts: facts(&found, &contact, now),
+        counts: vec![
+            ("Scheduled", agent.armed, jobs(&[])),
+            ("Parked", agent.parked, jobs(&[("parked", "true")])),
+            ("Dead or stuck", agent.dead, jobs(&[("state", "dead,stuck")])),
+        ],
+        actions: actions(&session, agent),
+        command: shown(&command(["agents", "show", name])),
+        audit: with_query("/ops/audit", [("subject", format!("instance_id={name}").as_str())]),
+    };
+    Ok(rendered(&page))
+}
+
+fn notes(agent: &Agent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html> {
+    let mut notes = Vec::new();
+    if let (Some(since), Some(probe)) = (agent.unreachable_since, contact.probe_job_id.as_deref()) {
+        let since =
+            text(&format!("Its callback has been unreachable for {}. Only the job ", span(now - since)));
+        let probe = link(&job(&agent.instance_id, probe), &id(probe));
+        let rest = text(" is tried, as the probe; the others follow when the agent answers.");
+        notes.push(Html::joined([since, probe, rest]));
+    }
+    if let Some(other) = agent.alternating_callback_url.as_deref() {
+        let problem = text(
+            "Its callback moves back and forth: two homes of the agent share its identity. The other one is ",
+        );
+        notes.push(Html::joined([problem, id(other)]));
+    }
+    if !contact.skew_guard.is_zero() {
+        notes.push(text(&format!(
+            "Its clock is slow: its fires are sent {} after their instant, so that it does not take them for early ones.",
+            span(chrono::TimeDelta::from_std(contact.skew_guard).unwrap_or_default())
+        )));
+    }
+    notes
+}
+
+fn facts(found: &ShownAgent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
+    let agent = &found.agent;
+    let login = found.login.as_ref();
+    let times = [
+        ("Next attempt", agent.next_attempt_at),
+        ("Busy until (Retry-After)", agent.busy_until),
+        ("Unreachable since", agent.unreachable_since),
+        ("Last armed a job", contact.last_armed_at),
+        ("Last attempt", contact.last_attempt_at),
+        ("Slow clock noticed", contact.skew_learned_at.filter(|_| !contact.skew_guard.is_zero())),
+        ("Last token from the built-in portal", login.and_then(|login| login.refreshed_at)),
+        ("Login ended", login.and_then(|login| login.ended_at)),
+        ("Looked up at the portal", agent.looked_up_at),
+        ("Registered", Some(agent.created_at)),
+        ("Registration changed", Some(agent.updated_at)),
+    ];
+    let callback = agent.callback_url.as_deref().map_or_else(Html::dash, text);
+    let session = agent.bootstrap_session_id.as_deref().map_or_else(Html::dash, id);
+    let named = [("Callback", callback), ("Bootstrap session", session)];
+    let times = times.into_iter().filter_map(|(name, at)| Some((name, when(at?, now))));
+    named.into_iter().chain(times).collect()
+}
+
+fn actions(session: &Session, agent: &Agent) -> Vec<Action> {
+    let name = agent.instance_id.as_str();
+    let hold = Action::offered(session, "hold_instance", "Hold", &command(["hold", "--instance", name]));
+    let release = Action::offered(
+        session,
+        "release_instance",
+        "End its hold",
+        &command(["release", "--instance", name]),
+    );
+    let enabled = if agent.enabled {
+        Action::offered(session, "disable_agent", "Disable", &command(["agents", "disable", name]))
+            .map(|action| action.warned("Its fires are held and its calls are refused until it is enabled."))
+    } else {
+        Action::offered(session, "enable_agent", "Enable", &command(["agents", "enable", name]))
+    };
+    let found = [hold.map(Action::with_reason), release, enabled];
+    found.into_iter().flatten().map(|action| action.about("instance_id", name)).collect()
+}

@@ -1,0 +1,111 @@
+//! The list of agents, with a search.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{InvalidField, OrgId};
+
+use super::agent_view::badges;
+use crate::domain::registration::{Agent, AgentFilter, AgentSearch};
+use crate::http::error::{ApiError, ErrorPage};
+use crate::http::ops::OpsState;
+use crate::http::ops::failure::rendered;
+use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::session::Session;
+use crate::http::ops::view::{Html, agent, command, id, link, shown, text, when_any, with_query};
+
+/// Agents of a page.
+const PER_PAGE: u32 = 100;
+
+#[derive(Template)]
+#[template(path = "agents.html")]
+struct AgentsPage {
+    frame: Frame,
+    search: String,
+    org: String,
+    disabled: bool,
+    is_filtered: bool,
+    rows: Vec<Row>,
+    next: Option<String>,
+    command: Option<Html>,
+}
+
+struct Row {
+    agent: Html,
+    org: Html,
+    badges: Vec<(Tone, String)>,
+    jobs: Html,
+    dead: Html,
+    next: Html,
+    callback: Html,
+}
+
+/// Shows a page of agents.
+pub(in crate::http::ops) async fn show(
+    State(ops): State<OpsState>,
+    session: Session,
+) -> Result<Response, ErrorPage> {
+    let params = session.params(&["search", "org_id", "disabled", "after"])?;
+    let given = |name: &str| params.text(name).map(str::trim).filter(|text| !text.is_empty());
+    let (search, org, after) = (given("search"), given("org_id"), given("after"));
+    let disabled = params.flag("disabled")?.unwrap_or(false);
+    let filter = AgentFilter {
+        org_id: org.map(OrgId::new).transpose()?,
+        enabled: disabled.then_some(false),
+        search: search.map(AgentSearch::new).transpose()?,
+        ..AgentFilter::default()
+    };
+    if after.is_some_and(|after| after.chars().any(char::is_control)) {
+        return Err(
+            ApiError::Field(InvalidField::new("after", "must be the `next` of the previous page")).into()
+        );
+    }
+    let operations = ops.admin.operations.within(session.actor.org_filter());
+    let page = operations.agents(&filter, PER_PAGE, after).await?;
+    let mut kept: Vec<_> = [("search", search), ("org_id", org)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+    if disabled {
+        kept.push(("disabled", "true"));
+    }
+    let mut words = vec!["agents", "list"];
+    words.extend(org.iter().flat_map(|org| ["--org", org]));
+    if disabled {
+        words.push("--disabled");
+    }
+    let shown_page = AgentsPage {
+        frame: session.frame("Agents").of(Section::Agents),
+        search: search.unwrap_or_default().to_owned(),
+        org: org.unwrap_or_default().to_owned(),
+        disabled,
+        is_filtered: !kept.is_empty(),
+        rows: page.agents.iter().map(|agent| row(agent, session.now)).collect(),
+        next: page
+            .next
+            .as_deref()
+            .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
+        command: search.is_none().then(|| shown(&command(words))),
+    };
+    Ok(rendered(&shown_page))
+}
+
+fn row(of: &Agent, now: DateTime<Utc>) -> Row {
+    let instance = of.instance_id.as_str();
+    let jobs = with_query("/ops/jobs", [("instance_id", instance)]);
+    let dead = with_query("/ops/jobs", [("instance_id", instance), ("state", "dead,stuck")]);
+    let number = |count: i64, path: &str| match count {
+        0 => text("0"),
+        count => link(path, &text(&count.to_string())),
+    };
+    Row {
+        agent: link(&agent(instance), &id(instance)),
+        org: id(&of.org_id),
+        badges: badges(of),
+        jobs: number(of.armed, &jobs),
+        dead: number(of.dead, &dead),
+        next: when_any(of.next_attempt_at, now),
+        callback: of.callback_url.as_deref().map_or_else(Html::dash, id),
+    }
+}

@@ -1,0 +1,113 @@
+//! The holds in force, and the forms that begin and end them.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::counted;
+use nas_cron_protocol::admin_api::{HoldScope, StandingHold};
+
+use crate::http::error::ErrorPage;
+use crate::http::ops::OpsState;
+use crate::http::ops::actions::Action;
+use crate::http::ops::failure::rendered;
+use crate::http::ops::frame::{Frame, Section};
+use crate::http::ops::session::Session;
+use crate::http::ops::view::{Html, agent, command, id, job, link, shown, text, when, with_query};
+
+#[derive(Template)]
+#[template(path = "holds.html")]
+struct HoldsPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    /// Forms that begin a hold.
+    begin: Vec<Action>,
+    command: Html,
+}
+
+struct Row {
+    scope: Html,
+    since: Html,
+    reason: Html,
+    covers: Html,
+    release: Option<Action>,
+}
+
+/// Shows the holds.
+pub(in crate::http::ops) async fn show(
+    State(ops): State<OpsState>,
+    session: Session,
+) -> Result<Response, ErrorPage> {
+    session.params(&[])?;
+    let operations = ops.admin.operations.within(session.actor.org_filter());
+    let holds = operations.holds().await?.holds;
+    let page = HoldsPage {
+        frame: session.frame("Holds").of(Section::Holds),
+        rows: holds.iter().map(|hold| row(&session, hold, session.now)).collect(),
+        begin: begin(&session),
+        command: shown(&command(["hold", "list"])),
+    };
+    Ok(rendered(&page))
+}
+
+fn row(session: &Session, of: &StandingHold, now: DateTime<Utc>) -> Row {
+    let (hold, covers) = (&of.hold, of.covers);
+    let scope_id = hold.scope_id.as_str();
+    let scope = match (hold.scope, hold.job_id.as_deref()) {
+        (HoldScope::All, _) => text("the whole service"),
+        (HoldScope::Org, _) => Html::joined([
+            text("org "),
+            link(&with_query("/ops/agents", [("org_id", scope_id)]), &id(scope_id)),
+        ]),
+        (_, Some(name)) => Html::joined([
+            text("job "),
+            link(&job(scope_id, name), &id(name)),
+            text(" of agent "),
+            link(&agent(scope_id), &id(scope_id)),
+        ]),
+        (_, None) => Html::joined([text("agent "), link(&agent(scope_id), &id(scope_id))]),
+    };
+    let more = if covers.more { "more than " } else { "" };
+    let covered = format!(
+        "{more}{} of {}; {} parked",
+        counted(covers.armed, "one-shot"),
+        counted(covers.agents, "agent"),
+        covers.parked
+    );
+    Row {
+        scope,
+        since: when(hold.created_at, now),
+        reason: hold.reason.as_deref().map_or_else(Html::dash, text),
+        covers: text(&covered),
+        release: release(session, of),
+    }
+}
+
+fn release(session: &Session, of: &StandingHold) -> Option<Action> {
+    let scope_id = of.hold.scope_id.as_str();
+    let offered = |operation, words: &[&str]| {
+        let line = command(["release"].into_iter().chain(words.iter().copied()));
+        Action::offered(session, operation, "End the hold", &line)
+    };
+    match (of.hold.scope, of.hold.job_id.as_deref()) {
+        (HoldScope::All, _) => offered("release_service", &["--all"]),
+        (HoldScope::Org, _) => {
+            offered("release_org", &["--org", scope_id]).map(|action| action.about("org_id", scope_id))
+        }
+        (_, Some(name)) => offered("release_job", &["--instance", scope_id, "--job", name])
+            .map(|action| action.about("instance_id", scope_id).about("job_id", name)),
+        (_, None) => offered("release_instance", &["--instance", scope_id])
+            .map(|action| action.about("instance_id", scope_id)),
+    }
+}
+
+/// Returns the forms that begin a hold of a scope that has no page of its own.
+fn begin(session: &Session) -> Vec<Action> {
+    let service =
+        Action::offered(session, "hold_service", "Hold the whole service", &command(["hold", "--all"]));
+    let org = Action::offered(session, "hold_org", "Hold an org", &command(["hold", "--org", "ORG"]));
+    let org = org.map(|action| {
+        action.with_input("org_id", "Org", session.actor.org.as_ref().map(ToString::to_string))
+    });
+    [service, org].into_iter().flatten().map(Action::with_reason).collect()
+}

@@ -1,0 +1,140 @@
+//! The story of a job as a timeline: what comes next, its one-shots, its attempts, and changes by operators.
+//!
+//! The service keeps a job's current one-shot and its attempts. A one-shot that another one superseded, or that was cancelled,
+//! before its first attempt has left no trace.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_base::terminal::span;
+use nas_cron_protocol::admin_api::{Attempt, Job};
+use nas_cron_protocol::{FireOutcome, OneShotState, ScheduleId};
+
+use crate::audit::{AuditLine, AuditOutcome};
+use crate::http::ops::frame::Tone;
+use crate::http::ops::view::{Html, agents_words, id, text, when};
+use crate::operations::jobs::JobStory;
+
+/// Time between an operator's cancel and the mark that it leaves.
+const CANCEL: TimeDelta = TimeDelta::seconds(5);
+
+/// An entry of the timeline.
+pub(super) struct Entry {
+    at: DateTime<Utc>,
+    pub(super) when: Html,
+    pub(super) tone: Tone,
+    pub(super) title: Html,
+    /// Further facts.
+    pub(super) facts: Vec<Html>,
+}
+
+/// Returns the entries, the latest first.
+pub(super) fn entries(story: &JobStory, now: DateTime<Utc>) -> Vec<Entry> {
+    let job = story.details.job.as_ref().map(|shown| &shown.job);
+    let mut entries: Vec<_> = job.into_iter().flat_map(|job| coming(job, now)).collect();
+    entries.extend(arms(&story.details.attempts, job, now));
+    entries.extend(story.details.attempts.iter().map(|attempt| attempted(attempt, job, now)));
+    entries.extend(story.changes.iter().map(|line| changed(line, now)));
+    entries.extend(cancelled(story, now));
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
+    entries
+}
+
+fn entry(at: DateTime<Utc>, now: DateTime<Utc>, tone: Tone, title: Html) -> Entry {
+    Entry { at, when: when(at, now), tone, title, facts: Vec::new() }
+}
+
+/// The next attempt, or the fire that the job's history lets expect.
+fn coming(job: &Job, now: DateTime<Utc>) -> Vec<Entry> {
+    let next = job.next_attempt_at.map(|at| {
+        let title = if job.attempts > 0 { "Next attempt" } else { "Fires" };
+        entry(at, now, Tone::Busy, text(title))
+    });
+    let expected = job.expected_at.filter(|_| job.next_attempt_at.is_none()).map(|at| {
+        let tone = if job.dormant_since.is_some() { Tone::Alarm } else { Tone::Warning };
+        entry(at, now, tone, text("Expected fire, which the agent has not armed"))
+    });
+    let dormant = job.dormant_since.map(|at| entry(at, now, Tone::Alarm, text("Became dormant")));
+    next.into_iter().chain(expected).chain(dormant).collect()
+}
+
+/// The provisions: that of the current one-shot, and those of attempts.
+fn arms(attempts: &[Attempt], job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
+    let mut arms: HashMap<ScheduleId, (DateTime<Utc>, DateTime<Utc>, bool)> = HashMap::new();
+    for attempt in attempts {
+        let Some(armed_at) = attempt.armed_at else { continue };
+        let ended =
+            matches!(attempt.outcome, FireOutcome::Delivered | FireOutcome::Gone | FireOutcome::Dropped);
+        let arm = arms.entry(attempt.schedule_id).or_insert((armed_at, attempt.fire_at, false));
+        arm.2 |= ended;
+    }
+    if let Some(job) = job {
+        let ended = matches!(job.state, OneShotState::Delivered | OneShotState::Dead | OneShotState::Stuck);
+        arms.insert(job.schedule_id, (job.created_at, job.fire_at_instant, ended));
+    }
+    let mut arms: Vec<_> = arms.into_values().collect();
+    arms.sort_unstable();
+    let mut before: Option<(DateTime<Utc>, bool)> = None;
+    let mut entries = Vec::with_capacity(arms.len());
+    for (armed_at, fire_at, ended) in arms {
+        let title = Html::joined([text("Armed by its agent for "), when(fire_at, now)]);
+        let mut armed = entry(armed_at, now, Tone::Calm, title);
+        if let Some((superseded, false)) = before {
+            armed.facts.push(Html::joined([text("supersedes the one-shot for "), when(superseded, now)]));
+        }
+        before = Some((fire_at, ended));
+        entries.push(armed);
+    }
+    entries
+}
+
+fn attempted(attempt: &Attempt, job: Option<&Job>, now: DateTime<Utc>) -> Entry {
+    let tone = match attempt.outcome {
+        FireOutcome::Delivered | FireOutcome::Gone => Tone::Good,
+        FireOutcome::Dropped | FireOutcome::Duplicate => Tone::Warning,
+        FireOutcome::Failed | FireOutcome::Lost => Tone::Alarm,
+    };
+    let status = attempt.http_status.map(|status| format!(", status {status}")).unwrap_or_default();
+    let title = format!("Attempt {}: {}{status}", attempt.attempt, attempt.outcome);
+    let mut attempted = entry(attempt.started_at, now, tone, text(&title));
+    let (late, took) = (attempt.started_at - attempt.fire_at, attempt.ended_at - attempt.started_at);
+    attempted.facts.push(text(&format!("started {} after its instant, took {}", span(late), span(took))));
+    attempted.facts.extend(attempt.error.as_deref().map(agents_words));
+    if let Some(answer) = attempt.answer.as_deref() {
+        attempted.facts.push(Html::joined([text("answered "), agents_words(answer)]));
+    }
+    let is_latest = job.is_some_and(|job| {
+        job.schedule_id == attempt.schedule_id && job.last_started_at == Some(attempt.started_at)
+    });
+    if let Some(until) = job.and_then(|job| job.retry_after_until).filter(|_| is_latest) {
+        attempted
+            .facts
+            .push(Html::joined([text("the agent asked to wait (Retry-After) until "), when(until, now)]));
+    }
+    attempted
+}
+
+fn changed(line: &AuditLine, now: DateTime<Utc>) -> Entry {
+    let tone = match line.outcome {
+        AuditOutcome::Done => Tone::Busy,
+        AuditOutcome::Unknown => Tone::Calm,
+        AuditOutcome::Refused | AuditOutcome::Failed => Tone::Warning,
+    };
+    let title = format!("{} by {}: {}", line.action, line.actor, line.outcome);
+    let mut changed = entry(line.at, now, tone, text(&title));
+    changed.facts.extend(line.detail.as_deref().map(text));
+    changed
+}
+
+/// The cancel that removed the job's one-shot, and who cancelled.
+fn cancelled(story: &JobStory, now: DateTime<Utc>) -> Option<Entry> {
+    let at = story.details.cancelled_at?;
+    let by = story.changes.iter().find(|line| {
+        line.action == "cancel_job" && line.outcome == AuditOutcome::Done && (at - line.at).abs() < CANCEL
+    });
+    let title = match by {
+        Some(line) => Html::joined([text("Cancelled by "), id(&line.actor)]),
+        None => text("Cancelled by its agent"),
+    };
+    Some(entry(at, now, Tone::Warning, title))
+}

@@ -1,0 +1,320 @@
+//! Agents, holds, dead letters, webhooks and events, and actions on many jobs.
+
+use uuid::Uuid;
+
+use super::fixture::{Ops, Page, job, with};
+
+/// Stores dead letters of `inst-1`: their names and errors.
+async fn dead(ops: &Ops, letters: &[(&str, &str)]) {
+    for (job, error) in letters {
+        ops.armed(job).await;
+        sqlx::query(
+            "UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL, attempts = 8, last_outcome = 'failed',
+                                  last_status = 503, last_error = $2 WHERE job_id = $1",
+        )
+        .bind(job)
+        .bind(error)
+        .execute(&ops.world.pool)
+        .await
+        .unwrap();
+    }
+}
+
+/// Returns the fields of the form that acts on jobs of a list, without the boxes.
+fn selection(page: &Page) -> Vec<(String, String)> {
+    let form =
+        page.html.split("action=\"/ops/batch\"").nth(1).expect("a form").split("<table").next().unwrap();
+    super::fixture::fields(form)
+}
+
+/// Returns the boxes of a list.
+fn boxes(page: &Page) -> Vec<(String, String)> {
+    let values = page.html.split("name=\"job\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    values.map(|value| ("job".to_owned(), super::fixture::unescaped(value))).collect()
+}
+
+#[tokio::test]
+async fn agents_are_found_by_the_beginning_of_their_id_or_callback() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    ops.world
+        .sql(
+            "INSERT INTO instances (instance_id, org_id, callback_url) VALUES
+                 ('alpha-1', 'org-1', 'https://alpha.agents.example'), ('alpha-2', 'org-2', 'http://[::1]:99'),
+                 ('b%_', 'org-2', 'https://b.agents.example/x')",
+        )
+        .await;
+    for (query, found) in [
+        ("search=alpha", vec!["alpha-1", "alpha-2"]),
+        ("search=alpha-2", vec!["alpha-2"]),
+        ("search=alpha.agents", vec!["alpha-1"]),
+        ("search=https%3A%2F%2Fb.", vec!["b%_"]),
+        ("search=b%25", vec!["b%_"]),
+        ("search=%25", vec![]),
+        ("org_id=org-2", vec!["alpha-2", "b%_"]),
+        ("search=alpha&org_id=org-1", vec!["alpha-1"]),
+    ] {
+        let page = operator.get(&format!("/ops/agents?{query}")).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.html);
+        let cells = page.html.split("data-label=\"Agent\">").skip(1);
+        let names: Vec<_> =
+            cells.map(|cell| cell.split("</code>").next().unwrap().rsplit('>').next().unwrap()).collect();
+        assert_eq!(names, found, "{query}");
+    }
+    let other = ops.signed_in(&ops.token("desk", "viewer", Some("org-2")).await).await;
+    let page = other.get("/ops/agents?search=alpha").await;
+    assert!(page.html.contains("alpha-2") && !page.html.contains("alpha-1"), "{}", page.html);
+    assert_eq!(operator.get("/ops/agents?search=%01").await.status, 400);
+    assert_eq!(operator.get("/ops/agents?after=%01").await.status, 400);
+}
+
+#[tokio::test]
+async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
+    let ops = Ops::new().await;
+    ops.armed("one").await;
+    ops.world.sql("UPDATE instances SET skew_guard_ms = 4000, skew_learned_at = now(), busy_until = now() + interval '1 min', unreachable_since = now() - interval '10 min', probe_job_id = 'one'").await;
+    let operator = ops.admin().await;
+    let path = "/ops/agent?instance_id=inst-1";
+    let page = operator.get(path).await;
+    for text in
+        ["unreachable for 10 min", "4 s after their instant", "Busy until (Retry-After)", "Last armed a job"]
+    {
+        assert!(page.html.contains(text), "{text}: {}", page.html);
+    }
+    ops.world.sql("UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL").await;
+    let page = operator.done("disable_agent", &page.form("disable_agent")).await;
+    assert!(page.html.contains("The agent is disabled"), "{}", page.html);
+    let page = operator.done("enable_agent", &page.form("enable_agent")).await;
+    assert!(page.html.contains("The agent is enabled"), "{}", page.html);
+    let page = operator.done("hold_instance", &page.form("hold_instance")).await;
+    assert!(page.html.contains("No attempt starts any more for 1 one-shot of 1 agent."), "{}", page.html);
+    assert_eq!(operator.get("/ops/agent?instance_id=unknown").await.status, 404);
+    let actions: Vec<_> = ops
+        .audit("subject=instance_id=inst-1")
+        .await
+        .iter()
+        .map(|line| line["action"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(actions, ["hold_instance", "enable_agent", "disable_agent"]);
+}
+
+#[tokio::test]
+async fn holds_of_the_service_and_of_an_org_begin_and_end_on_their_page() {
+    let ops = Ops::new().await;
+    ops.armed("one").await;
+    let operator = ops.admin().await;
+    let page = operator.get("/ops/holds").await;
+    assert!(page.html.contains("Nothing is on hold"), "{}", page.html);
+    let form = with(&page.form("hold_org"), "org_id", "org-1");
+    let page = operator.done("hold_org", &with(&form, "reason", "a<b")).await;
+    assert!(
+        page.html.contains("a&lt;b") && page.html.contains("nas-cron release --org org-1"),
+        "{}",
+        page.html
+    );
+    let page = operator.done("hold_service", &page.form("hold_service")).await;
+    let page = operator.done("release_service", &page.form("release_service")).await;
+    let page = operator.done("release_org", &page.form("release_org")).await;
+    assert!(
+        page.html.contains("The hold is over") && page.html.contains("Nothing is on hold"),
+        "{}",
+        page.html
+    );
+
+    // An operator of an org holds this org only.
+    let desk = ops.signed_in(&ops.token("desk", "operator", Some("org-1")).await).await;
+    let page = desk.get("/ops/holds").await;
+    assert!(page.forms("hold_service").is_empty(), "{}", page.html);
+    let foreign = desk.act("hold_org", &with(&page.form("hold_org"), "org_id", "org-2")).await;
+    assert_eq!(foreign.status, 404, "{}", foreign.html);
+    let unknown = with(&operator.get("/ops/holds").await.form("hold_org"), "org_id", "nobody");
+    assert_eq!(operator.act("hold_org", &unknown).await.status, 404);
+    assert_eq!(ops.count("holds").await, 0);
+}
+
+#[tokio::test]
+async fn dead_letters_are_grouped_by_error_and_redriven_after_a_count() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    assert!(operator.get("/ops/dead-letters").await.html.contains("There are no dead letters"));
+    dead(
+        &ops,
+        &[
+            ("a", "connection refused"),
+            ("b", "connection refused"),
+            ("c", "the agent answered 500: <b>x</b>"),
+        ],
+    )
+    .await;
+    let page = operator.get("/ops/dead-letters").await;
+    assert_eq!(page.html.matches("<q class=\"theirs\"").count(), 2, "{}", page.html);
+    let redrive =
+        page.html.split("href=\"").map(|rest| super::fixture::unescaped(rest.split('"').next().unwrap()));
+    let redrive = redrive
+        .filter(|href| href.contains("connection"))
+        .find(|href| href.starts_with("/ops/batch"))
+        .unwrap();
+    let confirm = operator.get(&redrive).await;
+    assert!(
+        confirm.html.contains("2 jobs, of which") && confirm.html.contains("Nothing has been changed yet"),
+        "{}",
+        confirm.html
+    );
+    let done =
+        operator.done("redrive_jobs", &with(&confirm.form("redrive_jobs"), "per_second", "1000")).await;
+    assert!(
+        done.html.contains("2 one-shots redriven.") && done.html.contains("all are done"),
+        "{}",
+        done.html
+    );
+    assert_eq!(ops.count("one_shots WHERE state = 'dead'").await, 1);
+    let lines = ops.audit("action=redrive_jobs").await;
+    assert_eq!((lines.len(), &lines[0]["subject"]["error"]), (1, &"connection refused".into()), "{lines:?}");
+    for pace in ["0", "1001", "x"] {
+        let form = with(
+            &with(&operator.get(&redrive).await.form("redrive_jobs"), "per_second", pace),
+            "matching",
+            "true",
+        );
+        assert_eq!(operator.act("redrive_jobs", &form).await.status, 400, "{pace}");
+    }
+}
+
+#[tokio::test]
+async fn selected_jobs_are_changed_after_a_second_look_each_with_its_line() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    for job in ["a", "b", "c"] {
+        ops.armed(job).await;
+    }
+    let list = operator.get("/ops/jobs").await;
+    let chosen: Vec<_> = boxes(&list).into_iter().take(2).collect();
+    let form = [with(&selection(&list), "operation", "cancel_job"), chosen].concat();
+    let confirm = operator.post("/ops/batch", &form).await;
+    assert_eq!(confirm.status, 200, "{}", confirm.html);
+    assert!(confirm.html.contains("Nothing has been changed yet."), "{}", confirm.html);
+    assert_eq!(ops.count("one_shots").await, 3);
+    // One of them is armed again meanwhile.
+    ops.world.arm("b", 7_200_000).await;
+    let done = operator.done("cancel_job", &confirm.form("cancel_job")).await;
+    assert!(done.html.contains("1 job changed. 1 job left alone; the first because"), "{}", done.html);
+    assert_eq!(ops.count("one_shots").await, 2);
+    let lines = ops.audit("action=cancel_job").await;
+    let outcomes: Vec<_> = lines
+        .iter()
+        .map(|line| (line["subject"]["job_id"].as_str().unwrap(), line["outcome"].as_str().unwrap()))
+        .collect();
+    assert_eq!(outcomes, [("b", "refused"), ("a", "done")]);
+
+    for (name, value, status) in
+        [("operation", "nonsense", 400), ("job", "[]", 400), ("job", "[\"a\",\"b\",\"c\"]", 400)]
+    {
+        let page = operator.post("/ops/batch", &with(&form, name, value)).await;
+        assert_eq!(page.status, status, "{name} {value}: {}", page.html);
+    }
+    let none = operator.post("/ops/batch", &with(&selection(&list), "operation", "cancel_job")).await;
+    assert!(none.status == 400 && none.html.contains("select 1 to 200 jobs"), "{}", none.html);
+
+    let viewer = ops.signed_in(&ops.token("looker", "viewer", None).await).await;
+    assert!(boxes(&viewer.get("/ops/jobs").await).is_empty());
+}
+
+#[tokio::test]
+async fn action_on_all_matching_jobs_goes_on_part_by_part() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    ops.armed("template").await;
+    ops.world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, dead_since)
+             SELECT instance_id, 'job-' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, 'dead', now()
+             FROM one_shots, generate_series(1, 4500) n",
+        )
+        .await;
+    let path = "/ops/batch?operation=redrive_jobs&instance_id=inst-1";
+    let mut page = operator.get(path).await;
+    assert!(page.html.contains("4500 jobs"), "{}", page.html);
+    let mut changed = Vec::new();
+    loop {
+        let form = with(&page.form("redrive_jobs"), "per_second", "1000");
+        page = operator.done("redrive_jobs", &form).await;
+        changed.push(page.html.split("<strong>").nth(1).unwrap().split('<').next().unwrap().to_owned());
+        // The script sends this form by itself.
+        if !page.html.contains("data-send-at-once") {
+            break;
+        }
+    }
+    assert_eq!(changed, ["2000", "4000", "4500"]);
+    assert_eq!(ops.count("one_shots WHERE state = 'dead'").await, 0);
+
+    let confirm = operator.get("/ops/batch?operation=hold_job&job_id=template").await;
+    assert!(confirm.html.contains("1 job."), "{}", confirm.html);
+    let done = operator.done("hold_job", &confirm.form("hold_job")).await;
+    assert!(done.html.contains("1 job changed."), "{}", done.html);
+    assert_eq!(ops.count("job_holds").await, 1);
+    let nothing = operator.get("/ops/batch?operation=fire_job&job_id=unknown").await;
+    assert!(
+        nothing.html.contains("There is nothing to do.") && nothing.forms("fire_job").is_empty(),
+        "{}",
+        nothing.html
+    );
+    assert_eq!(operator.get("/ops/batch?operation=put_agent").await.status, 400);
+}
+
+#[tokio::test]
+async fn webhooks_and_events_are_shown_without_secrets() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    assert!(operator.get("/ops/events").await.html.contains("No webhook exists"));
+    let body = serde_json::json!({"url": format!("{}/hook?token=hidden", ops.world.callback()), "description": "<i>desk</i>"});
+    let (status, created) = ops.world.service.admin("POST", "/api/admin/webhooks", Some(&body)).await;
+    assert_eq!(status, 201, "{created}");
+    let page = operator.get("/ops/events").await;
+    assert!(
+        page.html.contains("/hook") && !page.html.contains("hidden") && !page.html.contains("<i>"),
+        "{}",
+        page.html
+    );
+    assert!(!page.html.contains(created["secret"].as_str().unwrap()));
+    let page = operator.done("test_webhook", &page.form("test_webhook")).await;
+    assert!(page.html.contains("The receiver"), "{}", page.html);
+    for (query, status) in [("type=webhook.tested", 200), ("type=nonsense", 400), ("before=x", 400)] {
+        assert_eq!(operator.get(&format!("/ops/events?{query}")).await.status, status, "{query}");
+    }
+    let unknown = with(&page.form("test_webhook"), "webhook_id", &Uuid::new_v4().to_string());
+    assert_eq!(operator.act("test_webhook", &unknown).await.status, 404);
+}
+
+#[tokio::test]
+async fn job_tells_its_story() {
+    let ops = Ops::new().await;
+    ops.world.arm("job", -1_000).await;
+    ops.world.ended("job", 1).await;
+    let operator = ops.admin().await;
+    let page = operator.get(&job("job")).await;
+    for text in ["Armed by its agent for", "Attempt 1: delivered, status 202", "after its instant, took"] {
+        assert!(page.html.contains(text), "{text}: {}", page.html);
+    }
+    ops.armed("job").await;
+    let page = operator.get(&job("job")).await;
+    let page = operator.done("cancel_job", &page.form("cancel_job")).await;
+    assert!(page.html.contains("Cancelled by <code class=\"id\">config</code>"), "{}", page.html);
+    ops.armed("job").await;
+    ops.world.service.cancel(&ops.world.token, "job").await;
+    // Later than the operator's cancel.
+    ops.world.sql("UPDATE cancelled_jobs SET cancelled_at = now() + interval '1 h'").await;
+    assert!(operator.get(&job("job")).await.html.contains("Cancelled by its agent"));
+
+    // Fires of the past days show the pattern.
+    ops.world
+        .sql(
+            "INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at, outcome, armed_at)
+             SELECT gen_random_uuid(), 'inst-1', 'daily', gen_random_uuid(), n::text, date_trunc('day', now()) - n * interval '1 day', 1,
+                    date_trunc('day', now()) - n * interval '1 day', date_trunc('day', now()) - n * interval '1 day' + interval '1 s',
+                    'delivered', date_trunc('day', now()) - (n + 1) * interval '1 day'
+             FROM generate_series(0, 9) n",
+        )
+        .await;
+    let page = operator.get(&job("daily")).await;
+    assert!(page.html.contains("It fires daily; the next fire is expected"), "{}", page.html);
+}
