@@ -48,6 +48,8 @@ use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::operations::Operations;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
@@ -148,7 +150,7 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db, webhooks.clone()),
+            admin: admin(config, &db, &backends, webhooks.clone())?,
             probe: Arc::<Readiness>::clone(&probe),
             requests_at_once: descriptors.requests_at_once(),
         };
@@ -296,8 +298,9 @@ fn pools(config: &Config) -> anyhow::Result<[Db; 2]> {
     Ok([db, fires])
 }
 
-fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
-    AdminState {
+fn admin(config: &Config, db: &Db, backends: &Backends, webhooks: Webhooks) -> anyhow::Result<AdminState> {
+    let configured = config.backends.configured();
+    Ok(AdminState {
         directory: Directory::new(db.clone()),
         operations: Operations::new(db.clone()),
         profiles: Profiles::new(db.clone()),
@@ -305,8 +308,16 @@ fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
         tokens: StoredTokens::new(db.clone()),
         config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
         audit: AuditLog::new(db.clone()),
+        keys: KeyOperations {
+            db: db.clone(),
+            kek: key_encryption_key(config)?.map(Arc::new),
+            policy: rotation_policy(config)?,
+            alg: config.keys.signing_alg,
+            agents_jwks_url: Some(config.keys.agents_jwks_url.clone()),
+        },
+        backends: BackendOperations::new(db.clone(), backends.outboxes(), configured, backends.moves()),
         webhooks,
-    }
+    })
 }
 
 /// Maximum number of connections that wait to be accepted: agents that are fired at the same second all fetch the JWKS,

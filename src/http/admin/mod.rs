@@ -13,12 +13,15 @@ pub mod access;
 mod agents;
 mod audit;
 mod auth_profiles;
+mod backends;
 mod config_tokens;
 mod failed_calls;
 mod gate;
 mod holds;
 mod identities;
 mod jobs;
+mod keys;
+mod logins;
 mod orgs;
 mod tokens;
 mod webhooks;
@@ -39,6 +42,8 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
 use crate::operations::{OperationError, Operations};
 use crate::webhooks::Webhooks;
 
@@ -59,6 +64,10 @@ pub struct AdminState {
     pub audit: AuditLog,
     /// The operations on jobs and holds.
     pub operations: Operations,
+    /// The operations on signing keys.
+    pub keys: KeyOperations,
+    /// The operations on scheduler backends.
+    pub backends: BackendOperations,
     /// Webhooks and events.
     pub webhooks: Webhooks,
 }
@@ -70,6 +79,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(agents::list))
         .routes(routes!(agents::enable))
         .routes(routes!(agents::disable))
+        .routes(routes!(agents::set_callback))
+        .routes(routes!(auth_profiles::list))
         .routes(routes!(
             auth_profiles::get_service,
             auth_profiles::put_service,
@@ -94,6 +105,9 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))
+        .merge(backends::routes())
+        .merge(keys::routes())
+        .merge(logins::routes())
         .merge(jobs::routes())
         .merge(holds::routes())
         .merge(orgs::routes());
