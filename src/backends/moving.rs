@@ -29,14 +29,14 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(2);
 /// Number of rounds between two searches for orphans, which scan the whole outbox.
 const ORPHANS_EVERY: u32 = 20;
 
-/// Runs until `stop`. `moves` begins a round at once.
-pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, moves: Arc<Notify>, stop: CancellationToken) {
+/// Runs until `stop`. `wake` begins a round at once.
+pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, wake: Arc<Notify>, stop: CancellationToken) {
     let (db, mut round) = (db.patient(), 0_u32);
     let period = if outboxes.is_empty() { PERIOD_ALONE } else { PERIOD };
     loop {
         let pause = period.mul_f64(rand::random_range(0.75..1.25));
         // Elapsed or notified: a round is due.
-        let due = async { drop(tokio::time::timeout(pause, moves.notified()).await) };
+        let due = async { drop(tokio::time::timeout(pause, wake.notified()).await) };
         if heartbeat::rest(stop.run_until_cancelled(due)).await.is_none() {
             return;
         }

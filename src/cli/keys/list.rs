@@ -1,5 +1,6 @@
 //! `nas-cron keys list`.
 
+use std::fmt::Write as _;
 use std::io::Write;
 
 use chrono::{DateTime, Utc};
@@ -57,7 +58,7 @@ fn text(list: &KeyList) -> String {
         text.push('\n');
     }
     for KeyStep { at, step, reason, .. } in &list.upcoming {
-        text.push_str(&format!("{}: {step} ({reason}).\n", capital(&when(now, *at))));
+        let _ = writeln!(text, "{}: {step} ({reason}).", capital(&when(now, *at)));
     }
     if by_hand {
         text.push_str("Rotation is by hand, because an imported key is in use.\n");

@@ -10,7 +10,7 @@ use crate::keys::sweep::records;
 use crate::operations::OperationResult;
 
 words!(
-    /// Who decides when keys rotate.
+    /// The decider about the times of rotations.
     #[derive(utoipa::ToSchema)]
     pub enum Rotation {
         /// The service.
@@ -38,7 +38,7 @@ words!(
 pub struct KeyList {
     /// Time of the list by the database's clock.
     pub now: DateTime<Utc>,
-    /// Who decides when keys rotate.
+    /// The decider about the times of rotations.
     pub rotation: Rotation,
     /// The keys, the oldest first.
     pub keys: Vec<Key>,

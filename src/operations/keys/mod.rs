@@ -70,7 +70,7 @@ pub struct ChangedKey {
     pub kid: String,
     /// Its state now.
     pub state: KeyState,
-    /// What was done and what follows, for people.
+    /// The change and the next step, for people.
     #[schema(example = "Key `key-2` is active: it signs fire tokens from now on.")]
     pub message: String,
 }

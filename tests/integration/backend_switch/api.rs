@@ -89,7 +89,7 @@ async fn a_switch_to_a_backend_that_is_not_configured_or_unreachable_is_a_confli
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.starts_with("nats is not configured here: set NAS_CRON_NATS_URLS"), "{detail}");
     let (status, _) = switch(&world, json!({"backend": "nats", "dry_run": true})).await;
-    assert_eq!(status, 409, "a dry run says so as well");
+    assert_eq!(status, 409, "a dry run, too");
     let (status, problem) = switch(&world, json!({"backend": "redis"})).await;
     assert_eq!(status, 400, "{problem}");
     assert_eq!(backends(&world).await["active"], "postgres");

@@ -134,7 +134,7 @@ async fn large_clock_offset_and_its_end_are_events() {
     let offset = item["offset_s"].as_f64().unwrap();
     assert!((offset + 90.0).abs() < 5.0, "{item}");
     assert!(item["replica"].as_str().is_some_and(|name| !name.is_empty()), "{item}");
-    // Somebody sets the clock.
+    // The clock is set.
     std::fs::write(&clock, "+0\n").unwrap();
     let event = receiver.wait_for_type("clock.corrected").await.event;
     let corrected = only_item(&event);
