@@ -215,11 +215,11 @@ mod tests {
         insta::assert_snapshot!(status_text(&status, now), @"
         Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres       yes         yes        1003       -       -      -         -
-        qstash         yes         no         0          0       0      12        did not answer in time
-        qstash_direct  no          -          0          0       0      0         -
-        nats           yes         yes        9000       400     8600   0         -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
+        postgres       yes         yes        1003       -       -      -         -        -
+        qstash         yes         no         0          0       0      12        0        did not answer in time
+        qstash_direct  no          -          0          0       0      0         0        -
+        nats           yes         yes        9000       400     8600   0         2        -
 
         1 wake-up is further in the future than nats accepts, and will be armed there later.
 
@@ -234,8 +234,8 @@ mod tests {
         insta::assert_snapshot!(status_text(&quiet, now), @"
         Active backend: postgres (activated 5 min ago, generation 3).
 
-        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres  yes         yes        1          -       -      -         -
+        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
+        postgres  yes         yes        1          -       -      -         -        -
         ");
     }
 
@@ -271,7 +271,7 @@ mod tests {
         insta::assert_snapshot!(status.render_long_help(), @r#"
         Show the active backend, and the wake-ups and reachability of each backend.
 
-        Reachability is tested from this machine, with the settings of this command.
+        Reachability is tested from this machine with the settings of this command, or with --server from the server.
 
         Usage: status [OPTIONS]
 
@@ -287,7 +287,7 @@ mod tests {
           WANTED     wake-ups that are not yet armed at the backend
           ARMED      wake-ups that the backend has confirmed
           UNWANTED   wake-ups that are not yet cancelled at the backend
-  OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
+          OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
 
         Example:
           nas-cron backend status --json | jq '.unfinished'
@@ -312,6 +312,9 @@ mod tests {
                   Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds
                   late
 
+              --dry-run
+                  Show what would be moved and test the backend, without changing anything
+
               --json
                   Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`
 
@@ -319,6 +322,7 @@ mod tests {
                   Print help (see a summary with '-h')
 
         Examples:
+          nas-cron backend switch nats --dry-run      Count what would be moved, and test the backend
           nas-cron backend switch nats
           nas-cron backend switch postgres --json
           nas-cron backend switch qstash --force      Even if it is unreachable now

@@ -172,8 +172,9 @@ mod tests {
         insta::assert_snapshot!(command.render_long_help(), @"
         Register, list, show, disable and remove agents.
 
-        The command works on the database, also while the service is down. A portal backend can use the admin API
-        instead: PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+        The command works on the database, also while the service is down, or with --server on a running service: all
+        but `enroll` and `import`. A portal backend can use the admin API instead: PUT, GET and DELETE
+        `/api/admin/agents/{instance_id}`.
 
         Usage: nas-cron agents <COMMAND>
 
@@ -189,7 +190,9 @@ mod tests {
           import        Register agents from a file in JSON Lines or CSV
           config        Print the YAML configuration that an agent needs to use this service
           identities    List the keys that an agent calls with, and its tasks
-          revoke        Revoke a key that an agent calls with, one of its tasks, or all of its keys
+          logins        List the last login of each agent at the built-in portal, ordered by instance id
+          revoke        Revoke a key that an agent calls with, one of its tasks, all of its keys, or its login at the
+                        built-in portal
           help          Print this message or the help of the given subcommand(s)
 
         Options:

@@ -161,7 +161,7 @@ mod tests {
         insta::assert_snapshot!(text(&list), @"
         KEY       ALGORITHM  STATE   ORIGIN                              PUBLISHED  ACTIVATED    RETIRED  NEXT STEP
         portal-1  ES256      active  imported (/run/secrets/portal.pem)  90 d ago   2 d 2 h ago  -        by hand
-        portal-2  ES256      next    imported                            90 d ago   2 d 2 h ago  -        by hand: may be activated in 10 min
+        portal-2  ES256      next    imported                            90 d ago   2 d 2 h ago  -        by hand: may be activated in 10 min 10 s
         Rotation is by hand, because an imported key is in use.
         ");
     }
