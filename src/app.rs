@@ -23,32 +23,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{arm_rules, firing, grouping, scheduler_rules};
+use self::configured::{admin, arm_rules, firing, grouping, scheduler_rules};
 pub use self::configured::{key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks};
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
-use crate::admin_tokens::StoredTokens;
-use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups, warm_up};
 use crate::db_clock::DbClock;
-use crate::directory::Directory;
 use crate::heartbeat::Heartbeats;
-use crate::http::admin::{AdminState, ConfigTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
-use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
-use crate::operations::Operations;
-use crate::operations::overview::Overviews;
 use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
@@ -150,7 +143,7 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db, webhooks.clone())?,
+            admin: admin(config, &db, &backends, webhooks.clone())?,
             operator_sessions: OperatorSessions::new(db.clone()),
             probe: Arc::<Readiness>::clone(&probe),
             requests_at_once: descriptors.requests_at_once(),
@@ -297,20 +290,6 @@ fn pools(config: &Config) -> anyhow::Result<[Db; 2]> {
     })?;
     let fires = db.apart(fires)?;
     Ok([db, fires])
-}
-
-fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> anyhow::Result<AdminState> {
-    Ok(AdminState {
-        directory: Directory::new(db.clone()),
-        operations: Operations::new(db.clone()),
-        overviews: Overviews::new(db.clone(), overview_rules(config)?),
-        profiles: Profiles::new(db.clone()),
-        identities: IdentityRegistry::new(db.clone()),
-        tokens: StoredTokens::new(db.clone()),
-        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
-        audit: AuditLog::new(db.clone()),
-        webhooks,
-    })
 }
 
 /// Maximum number of connections that wait to be accepted: agents that are fired at the same second all fetch the JWKS,

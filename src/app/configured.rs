@@ -5,17 +5,26 @@ use std::sync::Arc;
 use nas_cron_base::clock::Clock;
 use secrecy::{ExposeSecret, SecretBox};
 
-use crate::backends::factory;
+use crate::admin_tokens::StoredTokens;
+use crate::audit::AuditLog;
+use crate::auth_profiles::Profiles;
+use crate::backends::{Backends, factory};
 use crate::config::{Config, Fire, PortalJwks};
 use crate::db::Db;
+use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::address_policy::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
+use crate::http::admin::{AdminState, ConfigTokens};
+use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
-use crate::operations::overview::OverviewRules;
+use crate::operations::Operations;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
+use crate::operations::overview::{OverviewRules, Overviews};
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
 use crate::webhooks::Webhooks;
@@ -97,6 +106,35 @@ pub fn webhooks(
     let (policy, client) = addresses(fire)?;
     let sender = Sender::new(Connections::new(policy, &client)?, clock);
     Ok(Webhooks::new(db, sender, encryption_key(kek)?.map(Arc::new)))
+}
+
+/// Returns the state of the admin API.
+pub(super) fn admin(
+    config: &Config,
+    db: &Db,
+    backends: &Backends,
+    webhooks: Webhooks,
+) -> anyhow::Result<AdminState> {
+    let configured = config.backends.configured();
+    Ok(AdminState {
+        directory: Directory::new(db.clone()),
+        operations: Operations::new(db.clone()),
+        overviews: Overviews::new(db.clone(), overview_rules(config)?),
+        profiles: Profiles::new(db.clone()),
+        identities: IdentityRegistry::new(db.clone()),
+        tokens: StoredTokens::new(db.clone()),
+        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
+        audit: AuditLog::new(db.clone()),
+        keys: KeyOperations {
+            db: db.clone(),
+            kek: key_encryption_key(config)?.map(Arc::new),
+            policy: rotation_policy(config)?,
+            alg: config.keys.signing_alg,
+            agents_jwks_url: Some(config.keys.agents_jwks_url.clone()),
+        },
+        backends: BackendOperations::new(db.clone(), backends.outboxes(), configured, backends.moves()),
+        webhooks,
+    })
 }
 
 /// Returns the grouping of events.

@@ -5,9 +5,13 @@
 //! something that does not exist.
 
 pub mod agents;
+pub mod auth_profiles;
+pub mod backends;
 mod cursor;
 pub mod holds;
 pub mod jobs;
+pub mod keys;
+pub mod logins;
 pub mod orgs;
 pub mod overview;
 

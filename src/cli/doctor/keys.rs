@@ -2,14 +2,13 @@
 
 use super::deployment::Deployment;
 use crate::app;
-use crate::cli::keys::agents_jwks;
 use crate::config::PortalJwks;
 use crate::db::DbResult;
 use crate::diagnosis::{self, Finding, failed, never_answered};
 use crate::domain::{KeyRecord, KeyState};
 use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
-use crate::keys::{KeyError, custody};
+use crate::keys::{KeyError, agents_jwks, custody};
 
 const SET_THE_KEY_THAT_ENCRYPTED: &str = "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that encrypted it: the other replicas or your backup have it. \
      Another key cannot decrypt it; docs/keys.md says what to do if it is lost";

@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 256 * 1024;
 /// Fetches the JWK with this `kid` from `url` as an agent would: redirects are followed, and caches may respond.
 ///
 /// Returns `None` if the JWKS has no such key, and an error if the URL is unreachable or does not serve a JWKS.
-pub(in crate::cli) async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<Value>> {
+pub async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<Value>> {
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .no_proxy()
@@ -38,7 +38,7 @@ pub(in crate::cli) async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<
 }
 
 /// Formats an error of [`find`] without the words of the HTTP client.
-pub(in crate::cli) fn reason(error: anyhow::Error) -> String {
+pub fn reason(error: anyhow::Error) -> String {
     match error.downcast::<reqwest::Error>() {
         Ok(error) => http_client::reason(error),
         Err(error) => format!("{error:#}"),
