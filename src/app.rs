@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{arm_rules, firing, grouping, scheduler_rules};
-pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
+use self::configured::{arm_rules, firing, grouping, scheduler_rules, traces};
+pub use self::configured::{collector, key_encryption_key, key_ring, rotation_policy, webhooks};
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
@@ -51,6 +51,7 @@ use crate::operations::Operations;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
+use crate::traces::Exporting;
 use crate::webhooks::Webhooks;
 use crate::webhooks::sender_loop::{self, Grouping};
 
@@ -74,6 +75,8 @@ pub struct App {
     serving: Serving,
     /// Background tasks of authentication: JWKS refresh and portal lookups.
     callers: Vec<callers::Background>,
+    /// The export of traces, if it is on.
+    exporting: Option<Exporting>,
     shutdown_timeout: Duration,
 }
 
@@ -108,6 +111,7 @@ impl App {
         let admin_listener =
             config.http.admin_listen.map(|address| bind(address, "admin_listen")).transpose()?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
+        let (traces, exporting) = traces(config, &clock, &hearts)?;
         // All checks that can fail come before the first claim, so that a failed start leaves no leases behind.
         let others = factory::configured(&config.backends, Some(&keys), &clock).await?;
         require_active(&db, config.backends.first, &others).await?;
@@ -116,7 +120,7 @@ impl App {
                 fires.clone(),
                 db.clone(),
                 Arc::clone(&db_clock),
-                firing(config, Arc::clone(&keys), Arc::clone(&clock))?,
+                (firing(config, Arc::clone(&keys), Arc::clone(&clock))?, traces.clone()),
                 scheduler_rules(config),
                 &hearts,
             )
@@ -150,6 +154,7 @@ impl App {
             keys: Arc::clone(&keys),
             admin: admin(config, &db, webhooks.clone()),
             probe: Arc::<Readiness>::clone(&probe),
+            traces,
             requests_at_once: descriptors.requests_at_once(),
         };
         let (routes, admin) = match admin_listener {
@@ -183,6 +188,7 @@ impl App {
                 idle_timeout: config.http.idle_timeout,
             },
             callers,
+            exporting,
             shutdown_timeout: config.stop.shutdown_timeout,
         })
     }
@@ -206,6 +212,7 @@ impl App {
             shutdown,
             serving,
             callers,
+            exporting,
             shutdown_timeout,
         } = self;
         let [requests, fires] = pools.clone();
@@ -260,6 +267,9 @@ impl App {
         }
         if !ended {
             warn!("shutdown timed out with attempts in flight; they are recovered when their leases expire");
+        }
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
         }
         drop((callers, ring, reports));
         pools.iter().for_each(Db::close);

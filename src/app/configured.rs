@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use nas_cron_base::clock::Clock;
 use secrecy::{ExposeSecret, SecretBox};
 
 use crate::backends::factory;
-use crate::config::{Config, Fire, PortalJwks};
+use crate::config::{self, Config, Fire, PortalJwks};
 use crate::db::Db;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::address_policy::AddressPolicy;
@@ -14,9 +15,12 @@ use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
+use crate::heartbeat::Heartbeats;
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
+use crate::traces::collector::Collector;
+use crate::traces::{Exporting, Traces};
 use crate::webhooks::Webhooks;
 use crate::webhooks::sender::Sender;
 use crate::webhooks::sender_loop::Grouping;
@@ -87,6 +91,24 @@ pub fn webhooks(
     let (policy, client) = addresses(fire)?;
     let sender = Sender::new(Connections::new(policy, &client)?, clock);
     Ok(Webhooks::new(db, sender, encryption_key(kek)?.map(Arc::new)))
+}
+
+/// Starts the export of traces, if it is configured.
+pub(super) fn traces(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    hearts: &Heartbeats,
+) -> anyhow::Result<(Traces, Option<Exporting>)> {
+    let Some(traces) = &config.traces else { return Ok((Traces::off(), None)) };
+    let (traces, exporting) =
+        Traces::start(collector(traces)?, traces.sample_ratio, Arc::clone(clock), hearts);
+    Ok((traces, Some(exporting)))
+}
+
+/// Returns the collector of traces.
+pub fn collector(traces: &config::Traces) -> anyhow::Result<Collector> {
+    Collector::new(traces.endpoint.url(), traces.headers.clone())
+        .context("setting up the client of otlp_endpoint failed; install the system's CA certificates")
 }
 
 /// Returns the grouping of events.

@@ -9,6 +9,7 @@
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
 //! - [`event`], [`webhook`]: events, and their receivers.
+//! - [`trace_context`], [`stage`]: what traces record.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
 //!   they did.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
@@ -45,6 +46,8 @@ pub mod qstash_region;
 pub mod recurrence;
 pub mod registration;
 mod signing_key;
+pub mod stage;
+pub mod trace_context;
 pub mod wake_up;
 pub mod webhook;
 mod words;

@@ -52,5 +52,6 @@ mod redrives;
 mod relay;
 mod replicas;
 mod scheduler_contract;
+mod traces;
 mod wake_up_rules;
 mod webhooks;
