@@ -37,6 +37,7 @@ use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups, warm_up};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
+use crate::domain::release::{COMMIT, VERSION};
 use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, ConfigTokens};
 use crate::http::agent_cron::AgentCron;
@@ -250,7 +251,7 @@ impl App {
         let (listen, metrics_listen) = (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
         let admin_listen = serving.admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         let admin_listen = admin_listen.as_ref().map(tracing::field::display);
-        info!(%listen, %metrics_listen, admin_listen, "service started");
+        info!(version = VERSION, commit = COMMIT, %listen, %metrics_listen, admin_listen, "service started");
         let reports = AbortOnDropHandle::new(tokio::spawn(systemd::report(probe, shutdown.clone())));
         serving.run(&shutdown).await;
         let stopping = Instant::now();

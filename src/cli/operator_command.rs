@@ -15,7 +15,9 @@ use secrecy::ExposeSecret;
 use super::audited::{Audited, recorded};
 use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, webhooks};
+use super::{
+    admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, transfer, webhooks,
+};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
@@ -218,6 +220,20 @@ impl Operate<auth_profiles::AuthProfilesArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
         recorded(&db, self.args.act(), auth_profiles::run(self.args, &db, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::export::ExportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), transfer::export::run(self.args, &db, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::import::ImportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), transfer::import::run(self.args, &db, &mut output::stdout())).await
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Inner;
 use crate::db::replicas::{self, Registration, Seen};
 use crate::db::{Db, DbResult};
+use crate::domain::release::VERSION;
 use crate::heartbeat;
 use crate::membership::{Membership, RENEW_EVERY, RENEW_IDLE_EVERY, TAKE_OVER_AFTER};
 use crate::metrics;
@@ -76,7 +77,7 @@ pub(super) fn host_name() -> String {
 async fn register(db: &Db) -> DbResult<(Registration, Membership)> {
     let host_name = host_name();
     let sent = steady();
-    let registration = Registration::new(db, &host_name, env!("CARGO_PKG_VERSION")).await?;
+    let registration = Registration::new(db, &host_name, VERSION).await?;
     let membership = Membership::new(registration.replica_id(), sent);
     info!(replica = membership.replica_id(), "replica registered");
     Ok((registration, membership))

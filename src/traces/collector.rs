@@ -17,6 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::span::text;
+use crate::domain::release::VERSION;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -84,7 +85,7 @@ impl Collector {
         let url = if is_whole { endpoint.clone() } else { http_client::below(endpoint, "/v1/traces") };
         let attributes = vec![
             text("service.name", "nas-cron"),
-            text("service.version", env!("CARGO_PKG_VERSION")),
+            text("service.version", VERSION),
             text("service.instance.id", Uuid::new_v4().to_string()),
             text("host.name", rustix::system::uname().nodename().to_string_lossy()),
         ];
@@ -95,7 +96,7 @@ impl Collector {
     pub fn request(&self, spans: Vec<Span>) -> Bytes {
         let scope = InstrumentationScope {
             name: "nas-cron".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             ..InstrumentationScope::default()
         };
         let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
