@@ -1,8 +1,8 @@
 """An OTLP/HTTP receiver that reads requests with the definitions of the OpenTelemetry project.
 
-Prints the port, then a line of JSON for each request with spans: {"behaviour", "headers", "resource": attributes, "spans": [...]}.
+The argument is the port [default: any]. Prints the port, then a line of JSON for each request with spans: {"behaviour", "headers", "resource": attributes, "spans": [...]}.
 The first segment of the path is the behaviour: `accept`, `reject` (400), `partial` (rejects one span), `busy` (503), `hang` (never
-answers), or `page` (an HTML page, as another kind of server answers).
+answers), or `page` (an HTML page, as another kind of server answers). Without one, it accepts.
 """
 
 import http.server
@@ -53,9 +53,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        behaviour, _, path = self.path.lstrip("/").partition("/")
+        behaviour, _, path = self.path.lstrip("/").removesuffix("v1/traces").partition("/")
         body = self.rfile.read(int(self.headers["content-length"]))
-        if path != "v1/traces" or self.headers["content-type"] != "application/x-protobuf":
+        if path or not self.path.endswith("/v1/traces") or self.headers["content-type"] != "application/x-protobuf":
             return self.answer(404, "text/plain", b"not an export of traces")
         request = ExportTraceServiceRequest()
         try:
@@ -96,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if sys.argv[1:] else 0), Handler)
 server.daemon_threads = True
 print(server.server_port, flush=True)
 server.serve_forever()
