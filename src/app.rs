@@ -49,6 +49,7 @@ use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::operations::Operations;
+use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
@@ -154,6 +155,7 @@ impl App {
             own_portal,
             keys: Arc::clone(&keys),
             admin: admin(config, &db, webhooks.clone()),
+            operator_sessions: OperatorSessions::new(db.clone()),
             probe: Arc::<Readiness>::clone(&probe),
             traces,
             requests_at_once: descriptors.requests_at_once(),

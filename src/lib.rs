@@ -17,6 +17,7 @@
 //! | [`webhooks`] | events for operators and portals, and the webhooks that receive them |
 //! | [`oneshot`] | the rules of provision, cancel, list and status |
 //! | [`admin_tokens`] | admin tokens: creation, lookup and revocation |
+//! | [`operator_sessions`] | sessions of operators at the operators' page |
 //! | [`audit`] | the audit log of state-changing calls and commands |
 //! | [`auth_profiles`] | auth profiles: defaults and registered names per service, org and instance |
 //! | [`fire`] | one attempt: mint a token, POST the fire, judge the response |
@@ -87,6 +88,7 @@ pub mod membership;
 pub mod metrics;
 pub mod oneshot;
 pub mod operations;
+pub mod operator_sessions;
 pub mod own_portal;
 pub mod scheduler;
 pub mod shutdown;

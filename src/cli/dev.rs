@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError, SETTINGS, Settings, Sources};
 use crate::db::migrate::{migrate, schema_state};
 use crate::db::{Db, DbOptions};
 use crate::metrics;
+use crate::operator_sessions::{SignedIn, create_link};
 use crate::shutdown::Shutdown;
 
 /// The service, run in this process.
@@ -24,13 +25,8 @@ pub(super) struct InProcess;
 
 impl Service for InProcess {
     async fn migrate(&self, database_url: &SecretString) -> anyhow::Result<()> {
-        let options = DbOptions {
-            url: database_url.clone(),
-            // `migrate` holds its lock on one connection and reads with the other.
-            max_connections: 2,
-            acquire_timeout: Duration::from_secs(10),
-        };
-        let db = Db::new(&options)?;
+        // `migrate` holds its lock on one connection and reads with the other.
+        let db = database(database_url, 2)?;
         migrate(&db).await.context("migrating the database failed")?;
         let state = schema_state(&db).await.context("reading the schema version failed")?;
         db.close();
@@ -43,6 +39,18 @@ impl Service for InProcess {
         Ok(())
     }
 
+    async fn sign_in_link(
+        &self,
+        database_url: &SecretString,
+        admin_token_sha256: [u8; 32],
+    ) -> anyhow::Result<String> {
+        let db = database(database_url, 1)?;
+        let signed_in = SignedIn { token_hash: admin_token_sha256, of_config: true };
+        let link = create_link(&db, &signed_in).await.context("creating a sign-in link failed")?;
+        db.close();
+        Ok(format!("/ops/sign-in?link={}", link.expose()))
+    }
+
     async fn start(&self, settings: Vec<Setting>, beside: Router) -> anyhow::Result<Running> {
         let config = config(settings, std::env::vars_os().collect())?;
         logging::init(&config.log)?;
@@ -51,6 +59,11 @@ impl Service for InProcess {
         let app = app.await.context("starting the service failed")?;
         Ok(Running { stop: Box::new(move || shutdown.stop()), task: tokio::spawn(app.run()) })
     }
+}
+
+fn database(url: &SecretString, max_connections: u32) -> anyhow::Result<Db> {
+    let acquire_timeout = Duration::from_secs(10);
+    Ok(Db::new(&DbOptions { url: url.clone(), max_connections, acquire_timeout })?)
 }
 
 /// Builds the configuration from the settings that the command fixes, then the environment, then the defaults.

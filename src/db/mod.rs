@@ -29,6 +29,7 @@ pub mod logins;
 pub mod lookups;
 pub mod migrate;
 pub mod oneshots;
+pub mod operator_sessions;
 pub mod orgs;
 pub mod outages;
 pub mod outcomes;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::schema::TextSchema;
 use nas_cron_protocol::{InvalidField, OrgId};
 
-use super::actor::Role;
+use super::actor::{Actor, Role};
 
 /// The name of the tokens in the configuration. No other token may have it.
 pub const CONFIG_NAME: &str = "config";
@@ -98,6 +98,14 @@ pub struct TokenRights {
     pub org_id: Option<OrgId>,
     /// End; `None` for none.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl TokenRights {
+    /// Returns the token's holder as the caller of an operation, from `origin`.
+    pub fn caller(self, origin: String) -> Actor {
+        let Self { name, role, org_id: org, expires_at } = self;
+        Actor { name, role, org, expires_at, origin }
+    }
 }
 
 /// The tokens that are valid now.

@@ -1,7 +1,18 @@
 //! Holds, and one-shots that are parked by a hold or by an outage of their instance.
 
 pub use nas_cron_protocol::admin_api::{Coverage, Hold, HoldScope, StandingHold};
-use nas_cron_protocol::{InstanceId, JobId, OrgId};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId};
+
+/// Maximum length of a reason, in bytes.
+const MAX_REASON: usize = 500;
+
+/// Checks the reason of a hold.
+pub fn check_reason(reason: Option<&str>) -> Result<(), InvalidField> {
+    if reason.is_none_or(|reason| (1..=MAX_REASON).contains(&reason.len())) {
+        return Ok(());
+    }
+    Err(InvalidField::new("reason", format!("must have 1 to {MAX_REASON} bytes")))
+}
 
 /// Number of parked one-shots that a maintenance round changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

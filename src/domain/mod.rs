@@ -42,6 +42,7 @@ pub mod lease;
 pub mod lease_lengths;
 pub mod login;
 pub mod one_shot;
+pub mod operator_session;
 pub mod outbox;
 pub mod qstash_region;
 pub mod recurrence;

@@ -21,6 +21,8 @@ mod log_fields;
 mod noted;
 pub mod oauth;
 mod openapi;
+mod ops;
+mod origin;
 mod peer;
 pub mod relay;
 pub mod router;

@@ -11,9 +11,11 @@ use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
 use super::agent_identity::{self, AgentIdentity};
 use super::health::{self, Probe};
+use super::ops::{self, OpsState};
 use super::relay::{self, Relay};
 use super::{auth_profiles, docs, error, fire_webhook, jobs, jwks, layers, oauth, openapi};
 use crate::keys::key_ring::KeyRing;
+use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
 use crate::traces::Traces;
 
@@ -32,6 +34,8 @@ pub struct Parts {
     pub keys: Arc<KeyRing>,
     /// State of the admin API.
     pub admin: AdminState,
+    /// The sessions of the operators' page.
+    pub operator_sessions: OperatorSessions,
     /// The service state that the probes report.
     pub probe: Arc<dyn Probe>,
     /// Records requests of the agent API.
@@ -53,13 +57,17 @@ pub fn router(parts: Parts) -> Router {
     finished(public(parts).merge(admin), docs::routes(), requests_at_once, traces)
 }
 
-/// Returns the router without the admin API, and that of the admin API, which has `admin_requests_at_once` requests in
-/// flight at most. Each has its own document.
+/// Returns the router without the admin API, and that of the admin API and the operators' page, which has
+/// `admin_requests_at_once` requests in flight at most. Each has its own document.
 pub fn separate(parts: Parts, admin_requests_at_once: usize) -> (Router, Router) {
     let (requests_at_once, traces) = (parts.requests_at_once, parts.traces.clone());
-    let admin = OpenApiRouter::with_openapi(openapi::general()).merge(admin::router(parts.admin.clone()));
+    let credentials = parts.admin.credentials();
+    let admin = admin::guarded(parts.admin.clone(), credentials.clone());
+    let admin = OpenApiRouter::with_openapi(openapi::general()).merge(admin);
+    let ops = OpsState { admin: parts.admin.clone(), credentials, sessions: parts.operator_sessions.clone() };
+    let beside = docs::routes().merge(ops::router(ops));
     let public = finished(public(parts), Router::new(), requests_at_once, traces);
-    (public, finished(admin, docs::routes(), admin_requests_at_once, Traces::off()))
+    (public, finished(admin, beside, admin_requests_at_once, Traces::off()))
 }
 
 /// Returns all routes but the admin API.

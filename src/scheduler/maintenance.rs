@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::db::{
     Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires,
-    identities, logins, outages,
+    identities, logins, operator_sessions, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
@@ -145,7 +145,7 @@ async fn erase_error_texts(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     Ok(())
 }
 
-/// Deletes old lines of the audit log, and the tokens that only they mention.
+/// Deletes old lines of the audit log, the tokens that only they mention, and sessions that have ended.
 async fn prune_audit(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     let mut gone = 0;
     loop {
@@ -156,6 +156,7 @@ async fn prune_audit(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
         }
     }
     gone += admin_tokens::prune(db, rules.audit_retention).await?;
+    operator_sessions::prune(db, BATCH).await?;
     if gone > 0 {
         info!(rows = gone, "old lines of the audit log deleted");
     }

@@ -1,8 +1,8 @@
-# Starts `nas-cron dev` on 127.0.0.1:8080 (log in ./service.log, metrics at 127.0.0.1:9090 for curl) and an agent on
+# Starts `nas-cron dev` on 127.0.0.1:8080, with the admin API on 127.0.0.1:8081 (log in ./service.log, metrics at 127.0.0.1:9090 for curl) and an agent on
 # 127.0.0.1:9119 that appends fires to ./fires. Registers agent-1 of acme. Exports TOKEN (an access token of agent-1),
 # ADMIN_TOKEN, and the service's settings for operator commands.
 python3 "$CHECKOUT/tests/docs/agent.py" 9119 &
-NAS_CRON_LOG_FORMAT=json NAS_CRON_LOG_FILTER=info nas-cron dev --no-demo --listen 127.0.0.1:8080 --dir "$PWD/dev" > dev.out 2> service.log &
+NAS_CRON_LOG_FORMAT=json NAS_CRON_LOG_FILTER=info nas-cron dev --no-demo --listen 127.0.0.1:8080 --admin-listen 127.0.0.1:8081 --dir "$PWD/dev" > dev.out 2> service.log &
 wait_for 'test -e dev/dev.json'
 export ADMIN_TOKEN=$(jq -r .admin_token dev/dev.json)
 export NAS_CRON_DATABASE_URL=$(jq -r .database_url dev/dev.json)

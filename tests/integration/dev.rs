@@ -164,7 +164,10 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let fields = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     let mut named = fields(&dev_json);
     named.sort();
-    assert_eq!(named, ["admin_token", "agents", "database_url", "jwks_url", "metrics_url", "portal_url"]);
+    assert_eq!(
+        named,
+        ["admin_token", "admin_url", "agents", "database_url", "jwks_url", "metrics_url", "portal_url"]
+    );
     let token = run(&["dev", "token", "--sid", "dev-session", "--org", "dev-org-a"], &folder.0);
     assert_eq!(text(&token.stdout).trim().split('.').count(), 3);
 

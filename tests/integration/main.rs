@@ -38,6 +38,7 @@ mod one_shot_rules;
 mod openapi;
 mod operations;
 mod operator;
+mod operators_page;
 mod own_agent;
 mod own_limits;
 mod own_portal;

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 pub mod agent;
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod corpora;

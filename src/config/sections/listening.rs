@@ -34,7 +34,7 @@ settings! { Listening:
         "Listen address for Prometheus (/metrics). Do not expose it publicly.";
     ADMIN_LISTEN: OptionalKey<SocketAddr> = "admin_listen", values::ADDRESS,
         Preset::Unset { means: "on listen", example: "127.0.0.1:8081" },
-        "Listen address of the admin API. If it is set, the admin API is served only there.";
+        "Listen address of the admin API and the operators' page. If it is set, both are served only there; otherwise the admin API is on listen, and there is no operators' page.";
     PUBLIC_URL: Key<BaseUrl> = "public_url", values::BASE_URL,
         Preset::Derived { from: PORTAL_URL.setting, suffix: "", unless: None },
         "Base URL of this service as seen from outside, used for the relay and the JWKS. The default assumes that the portal's host routes nas-cron's paths to it.";

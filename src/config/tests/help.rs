@@ -38,9 +38,10 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                                 NAS_CRON_LISTEN] [default: 0.0.0.0:8080]
           --metrics-listen <IP:PORT>            Listen address for Prometheus (/metrics). Do not expose it
                                                 publicly. [env: NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
-          --admin-listen <IP:PORT>              Listen address of the admin API. If it is set, the admin API is
-                                                served only there. [env: NAS_CRON_ADMIN_LISTEN] [default: on
-                                                listen]
+          --admin-listen <IP:PORT>              Listen address of the admin API and the operators' page. If it is
+                                                set, both are served only there; otherwise the admin API is on
+                                                listen, and there is no operators' page. [env:
+                                                NAS_CRON_ADMIN_LISTEN] [default: on listen]
           --public-url <URL>                    Base URL of this service as seen from outside, used for the relay
                                                 and the JWKS. The default assumes that the portal's host routes
                                                 nas-cron's paths to it. [env: NAS_CRON_PUBLIC_URL] [default:

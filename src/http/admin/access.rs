@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 
 use axum::http::Method;
+use nas_cron_protocol::OrgId;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, path::Operation as Documented};
 
+use crate::domain::actor::Actor;
 use crate::domain::actor::Role::{self, Admin, Operator, Viewer};
+use crate::http::ApiError;
 
 /// The extent of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,28 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("rotate_webhook_secret", Admin),
     of_org("delete_webhook", Admin),
 ];
+
+/// Returns the row of an operation; `None` for an unknown ID.
+pub fn operation(id: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|row| row.id == id)
+}
+
+/// Returns the error of a caller that may not do this, independent of what exists. `subject` has the names and values of what
+/// the call is about.
+pub(in crate::http) fn permitted(
+    actor: &Actor,
+    operation: &Operation,
+    subject: &[(String, String)],
+) -> Result<(), ApiError> {
+    actor.require(operation.role)?;
+    if operation.reach == Reach::Service {
+        actor.require_whole_service()?;
+    }
+    let org = subject.iter().find(|(name, _)| name == "org_id").map(|(_, value)| value.as_str());
+    // An invalid ID is reported by the handler.
+    let hidden = org.and_then(|org| OrgId::new(org).ok()).is_some_and(|org| !actor.sees(&org));
+    if hidden { Err(ApiError::NotFound("no such org".into())) } else { Ok(()) }
+}
 
 /// The operations by method and route.
 #[derive(Debug)]

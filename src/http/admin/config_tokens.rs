@@ -21,7 +21,11 @@ impl ConfigTokens {
 
     /// True if `token` is one of the tokens. The time depends only on the token's length.
     pub fn accept(&self, token: &str) -> bool {
-        let hash = hash(token);
+        self.has(&hash(token))
+    }
+
+    /// True if this is the hash of one of the tokens.
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
         let one_of = |found: Choice, known: &[u8; 32]| found | known.as_slice().ct_eq(hash.as_slice());
         self.0.iter().fold(Choice::from(0), one_of).into()
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use nas_cron_protocol::admin_api::{HeldScope, HoldList, Released};
-use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId};
+use nas_cron_protocol::{InstanceId, JobId, OrgId};
 use serde::Deserialize;
 use tracing::info;
 use utoipa::IntoResponses;
@@ -12,12 +12,9 @@ use utoipa_axum::routes;
 
 use super::AdminState;
 use crate::domain::actor::Actor;
-use crate::domain::hold::HoldTarget;
+use crate::domain::hold::{HoldTarget, check_reason};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
-
-/// Maximum length of a reason, in bytes.
-const MAX_REASON: usize = 500;
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
@@ -52,10 +49,7 @@ async fn hold(
     body: Body,
 ) -> Result<Json<HeldScope>, Problem> {
     let reason = body?.0.reason;
-    if !reason.as_ref().is_none_or(|reason| (1..=MAX_REASON).contains(&reason.len())) {
-        let problem = format!("must have 1 to {MAX_REASON} bytes");
-        return Err(InvalidField::new("reason", problem).into());
-    }
+    check_reason(reason.as_deref())?;
     let held = state.operations.within(actor.org_filter()).hold(&target, reason.as_deref()).await?;
     info!(scope = %held.scope, scope.id = held.scope_id, job.id = held.job_id, "put on hold");
     Ok(Json(held))

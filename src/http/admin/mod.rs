@@ -14,8 +14,9 @@ mod agents;
 mod audit;
 mod auth_profiles;
 mod config_tokens;
+mod credentials;
 mod failed_calls;
-mod gate;
+pub(in crate::http) mod gate;
 mod holds;
 mod identities;
 mod jobs;
@@ -31,7 +32,7 @@ use utoipa_axum::routes;
 
 use self::access::Access;
 pub use self::config_tokens::ConfigTokens;
-use self::failed_calls::FailedCalls;
+pub(in crate::http) use self::credentials::{Credentials, Holder};
 use self::gate::Gate;
 use crate::admin_tokens::StoredTokens;
 use crate::audit::AuditLog;
@@ -63,8 +64,24 @@ pub struct AdminState {
     pub webhooks: Webhooks,
 }
 
+impl AdminState {
+    /// Returns the tokens that the gates accept.
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials::new(Arc::clone(&self.config_tokens), self.tokens.clone())
+    }
+}
+
 /// Returns the documented routes of `/api/admin`, which require an admin token.
 pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRouter<S> {
+    let credentials = state.credentials();
+    guarded(state, credentials)
+}
+
+/// Returns the routes behind a gate that shares its limit of failed calls with whoever has the same credentials.
+pub(super) fn guarded<S: Clone + Send + Sync + 'static>(
+    state: AdminState,
+    credentials: Credentials,
+) -> OpenApiRouter<S> {
     let mut router = OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
@@ -99,9 +116,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .merge(orgs::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
-        config: Arc::clone(&state.config_tokens),
-        stored: state.tokens.clone(),
-        failed: Arc::new(FailedCalls::default()),
+        credentials,
         audit: state.audit.clone(),
     };
     // Outermost: without a token, a caller learns nothing and no body is read.

@@ -1,14 +1,17 @@
-//! The form of an error, by the path of the request: OAuth's for agents, problem details for everyone else.
+//! The form of an error, by the path of the request: OAuth's for agents, pages for operators with a browser, problem details
+//! for everyone else.
 
 use axum::response::{IntoResponse, Response};
 
-use super::{ApiError, Problem};
+use super::{ApiError, ErrorPage, Problem};
 
 /// The form of an error response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Form {
     /// `{"error","error_description"}` (RFC 6749, 5.2).
     OAuth,
+    /// A page.
+    Page,
     /// Problem details (RFC 9457).
     Problem,
 }
@@ -23,13 +26,18 @@ impl Form {
     pub(in crate::http) fn of(path: &str) -> Self {
         let is_of_agents =
             OF_AGENTS.iter().any(|beginning| path.starts_with(beginning)) && !OF_OTHERS.contains(&path);
-        if is_of_agents { Self::OAuth } else { Self::Problem }
+        match path {
+            _ if is_of_agents => Self::OAuth,
+            _ if path == "/ops" || path.starts_with("/ops/") => Self::Page,
+            _ => Self::Problem,
+        }
     }
 
     /// Returns the response of an error that a handler did not make.
     pub(in crate::http) fn response(self, error: ApiError) -> Response {
         match self {
             Self::OAuth => error.into_response(),
+            Self::Page => ErrorPage(error).into_response(),
             Self::Problem => Problem(error).into_response(),
         }
     }

@@ -119,7 +119,7 @@ impl ApiError {
             Self::Held(_) => Meaning { instead: None, ..Meaning::unavailable(RETRY_HELD) },
             Self::Temporary(_) => Meaning::unavailable(RETRY_DATABASE),
             Self::AdminApiOff => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AdminApiOff),
-            Self::Denied(_) => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
+            Self::Denied(_) | Self::Forged(_) => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
             Self::TooManyRequests(retry_after) => Meaning {
                 retry_after: Some(*retry_after),
                 ..Meaning::of(StatusCode::TOO_MANY_REQUESTS, ErrorWord::TooManyRequests)

@@ -1,11 +1,12 @@
-//! The error of all endpoints, in two forms: OAuth's `{"error","error_description"}` for agents (`oauth`), and problem
-//! details elsewhere (`problem`).
+//! The error of all endpoints, in three forms: OAuth's `{"error","error_description"}` for agents (`oauth`), pages for
+//! operators with a browser (`page`), and problem details elsewhere (`problem`).
 //!
 //! An error is logged when its response is built. A 5xx response reveals no internal details.
 
 mod form;
 mod meaning;
 mod oauth;
+mod page;
 mod problem;
 pub(super) mod responses;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 
 pub(super) use self::form::Form;
 use self::meaning::Meaning;
+pub use self::page::ErrorPage;
+pub(super) use self::page::Failure;
 pub use self::problem::{Problem, ProblemBody};
 use crate::domain::actor::Denied;
 use crate::identity::IdentityError;
@@ -78,6 +81,9 @@ pub enum ApiError {
     /// 403: the admin token may not do this.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// 403: a form is not from a page of the operator's session.
+    #[error("{0}")]
+    Forged(&'static str),
     /// 429: too many calls with an invalid admin token came from this address. The next one may come after this time.
     #[error("too many calls with an invalid admin token; retry later")]
     TooManyRequests(Duration),

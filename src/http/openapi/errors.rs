@@ -203,6 +203,7 @@ impl Form {
                 "schema": { "$ref": "#/components/schemas/ErrorBody" },
                 "example": { "error": error, "error_description": detail },
             } }),
+            Self::Page => json!({ "text/html": {} }),
             Self::Problem => json!({ "application/problem+json": {
                 "schema": { "$ref": "#/components/schemas/ProblemBody" },
                 "example": {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::RedriveReport;
-use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState, ScheduleId};
 use serde::{Deserialize, Serialize};
 
 use super::{list, unknown};
@@ -65,6 +65,17 @@ impl Operations {
         let job = self.current(instance_id, job_id).await?.ok_or_else(|| unknown(instance_id, job_id))?;
         let problem = format!("job {job_id} of agent {instance_id} is {}, neither dead nor stuck", job.state);
         Err(OperationError::Conflict(problem))
+    }
+
+    /// Redrives the one-shot `schedule_id` of a job. Fails if it is not the job's current one, or neither dead nor stuck.
+    pub async fn redrive_one_shot(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> OperationResult<RedriveReport> {
+        self.seen(instance_id, job_id, schedule_id).await?;
+        self.redrive_job(instance_id, job_id).await
     }
 
     /// Redrives one batch, after the cursor `after` of the previous one. The report has the cursor of the next one.

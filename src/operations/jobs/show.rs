@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{Job, JobDetails, Why};
-use nas_cron_protocol::{InstanceId, JobId};
+use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 
 use super::unknown;
 use super::why::{why, why_without};
 use crate::db::{cancelled_jobs, circumstances, directory, fires, jobs};
 use crate::domain::job::JobKey;
-use crate::operations::{OperationResult, Operations};
+use crate::operations::{OperationError, OperationResult, Operations};
 
 impl Operations {
     /// Returns a job, the explanation of why it has not fired, and at most `attempts` of its latest attempts.
@@ -43,6 +43,29 @@ impl Operations {
         let key = JobKey { instance_id: instance_id.to_string(), job_id: job_id.to_string() };
         let found = jobs::by_keys(&self.db, &[key]).await?.pop();
         Ok(found.filter(|job| self.sees(&job.org_id)))
+    }
+
+    /// Returns the job's current one-shot. Fails unless it is the one that the caller has seen, so that a page or a list that
+    /// is out of date changes nothing.
+    pub(super) async fn seen(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> OperationResult<Job> {
+        let job = self.current(instance_id, job_id).await?;
+        match job {
+            Some(job) if job.schedule_id == schedule_id => Ok(job),
+            Some(job) => Err(OperationError::Conflict(format!(
+                "schedule_id: the job's current one-shot is {}",
+                job.schedule_id
+            ))),
+            None if self.is_known(instance_id, job_id).await? => {
+                let problem = format!("job {job_id} of agent {instance_id} has no one-shot any more");
+                Err(OperationError::Conflict(problem))
+            }
+            None => Err(unknown(instance_id, job_id)),
+        }
     }
 
     /// True if anything is stored about the job, and the caller sees it.

@@ -35,6 +35,7 @@ pages! {
     glossary: "docs/glossary.md",
     keys: "docs/keys.md",
     operations: "docs/operations.md",
+    operators_page: "docs/operators-page.md",
     performance: "docs/performance.md",
     portals: "docs/portals.md",
     production: "docs/production.md",

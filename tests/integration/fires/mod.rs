@@ -6,6 +6,8 @@ mod addresses;
 mod answers;
 mod authorities;
 mod homes;
+#[cfg(target_os = "linux")]
+mod hostile_callbacks;
 mod keys;
 mod loops;
 mod newer_agent;

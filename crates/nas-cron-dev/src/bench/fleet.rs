@@ -85,7 +85,8 @@ pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyh
         })
     });
     let agents = agents.collect::<anyhow::Result<_>>()?;
-    let admin = AdminClient::new(base.clone(), dev.admin_token.into())?;
+    let admin = dev.admin_url.parse().context("admin_url of dev.json is not a URL")?;
+    let admin = AdminClient::new(admin, dev.admin_token.into())?;
     Ok((Target { base, issuer: dev.portal_url, jwks_url, metrics }, Fleet { agents, admin: Some(admin) }))
 }
 

@@ -40,6 +40,7 @@ fn folder(service: &FakeService) -> (Scratch, DevPortal) {
     let portal = DevPortal::keep(&dir.portal_key(), service.issuer(), Arc::new(SystemClock)).unwrap();
     dir.write_dev_json(&DevJson {
         portal_url: service.issuer(),
+        admin_url: service.issuer(),
         jwks_url: service.jwks_url().into(),
         metrics_url: service.metrics_url().into(),
         database_url: String::new(),

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct DevJson {
     /// The base URL of the service and of the portal; `iss` of all tokens.
     pub(crate) portal_url: String,
+    /// Base URL of the admin API and the operators' page.
+    pub(crate) admin_url: String,
     /// JWKS URL for fire tokens.
     pub(crate) jwks_url: String,
     /// URL of the service's metrics.
@@ -240,6 +242,7 @@ pub(crate) mod tests {
         };
         dir.write_dev_json(&DevJson {
             portal_url: "http://127.0.0.1:8090".into(),
+            admin_url: "http://127.0.0.1:8091".into(),
             jwks_url: "http://127.0.0.1:8090/api/agent-cron/jwks.json".into(),
             metrics_url: "http://127.0.0.1:41000/metrics".into(),
             database_url: "postgres://x".into(),

@@ -62,6 +62,9 @@ struct Up {
     /// Address that the service listens on; port 0 selects a free port.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+    /// Address of the admin API and the operators' page [default: the port after that of --listen, or any free one].
+    #[arg(long, value_name = "IP:PORT")]
+    admin_listen: Option<SocketAddr>,
     /// Folder for all data [default: ~/.local/state/nas-cron/dev, or /var/lib/nas-cron/dev as root]. If root names one that
     /// other users cannot enter, it has a link to Postgres's data in /var/lib/nas-cron-dev.
     #[arg(long, value_name = "DIR")]

@@ -18,6 +18,14 @@ pub trait Service {
     /// Migrates the database to this release's schema. Fails if another release has created the schema.
     fn migrate(&self, database_url: &SecretString) -> impl Future<Output = anyhow::Result<()>>;
 
+    /// Creates a link that signs in at the operators' page once, as the admin token with this SHA-256. Returns the link's
+    /// path and query.
+    fn sign_in_link(
+        &self,
+        database_url: &SecretString,
+        admin_token_sha256: [u8; 32],
+    ) -> impl Future<Output = anyhow::Result<String>>;
+
     /// Starts the service with these `settings`, all other settings from the environment, and the routes of `beside` next
     /// to its own. The service fires when this returns, and logs to stderr.
     fn start(&self, settings: Vec<Setting>, beside: Router) -> impl Future<Output = anyhow::Result<Running>>;
@@ -62,6 +70,8 @@ pub(super) struct Decided {
     pub(super) database_url: SecretString,
     /// Address that the service listens on.
     pub(super) listen: SocketAddr,
+    /// Address of the admin API and the operators' page.
+    pub(super) admin_listen: SocketAddr,
     /// Address of its metrics.
     pub(super) metrics_listen: SocketAddr,
     /// Base URL of the service and the portal.
@@ -79,6 +89,7 @@ impl Decided {
         vec![
             one("database_url", self.database_url.expose_secret().to_owned()),
             one("listen", self.listen.to_string()),
+            one("admin_listen", self.admin_listen.to_string()),
             one("metrics_listen", self.metrics_listen.to_string()),
             one("public_url", self.portal_url.clone()),
             one("portal_url", self.portal_url.clone()),

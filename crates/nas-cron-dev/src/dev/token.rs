@@ -103,12 +103,20 @@ mod tests {
         assert!(format!("{:#}", token.issue().unwrap_err()).contains("is `nas-cron dev --dir"));
 
         let dir = scratch.dir();
-        let portal_url = "http://127.0.0.1:1".to_owned();
+        let [portal_url, admin_url] = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned);
         DevPortal::keep(&dir.portal_key(), portal_url.clone(), Arc::new(SystemClock)).unwrap();
         let [jwks_url, metrics_url, database_url, admin_token] = [const { String::new() }; 4];
         let agents = Vec::new();
-        dir.write_dev_json(&DevJson { portal_url, jwks_url, metrics_url, database_url, admin_token, agents })
-            .unwrap();
+        dir.write_dev_json(&DevJson {
+            portal_url,
+            admin_url,
+            jwks_url,
+            metrics_url,
+            database_url,
+            admin_token,
+            agents,
+        })
+        .unwrap();
         let claims: Value =
             jsonwebtoken::dangerous::insecure_decode_claims(token.issue().unwrap().expose_secret()).unwrap();
         assert_eq!(claims["iss"], "http://127.0.0.1:1");

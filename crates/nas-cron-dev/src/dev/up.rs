@@ -50,9 +50,15 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     let _held = dir.hold()?;
     // Bound before the database starts, which takes a second, so that a port in use is reported at once. Held until the
     // service binds them.
-    let reserved = reserve(up.listen)?;
-    let metrics_reserved = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let reserved = reserve(up.listen, "--listen")?;
+    let admin_reserved = match up.admin_listen {
+        Some(address) => reserve(address, "--admin-listen")?,
+        None => TcpListener::bind(after(up.listen))
+            .or_else(|_| reserve(SocketAddr::new(up.listen.ip(), 0), "--admin-listen"))?,
+    };
+    let metrics_reserved = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "--listen")?;
     let (listen, metrics_listen) = (reserved.local_addr()?, metrics_reserved.local_addr()?);
+    let admin_listen = admin_reserved.local_addr()?;
     dir.remove_dev_json()?;
 
     let data = postgres_dir::find(&dir.postgres())?;
@@ -68,18 +74,20 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     let decided = Decided {
         database_url: database_url.clone().into(),
         listen,
+        admin_listen,
         metrics_listen,
         portal_url: portal_url.clone(),
         admin_token_sha256: hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
         key_encryption_key: key_encryption_key(&dir)?,
     };
-    drop((reserved, metrics_reserved));
+    drop((reserved, admin_reserved, metrics_reserved));
     let mut running = service.start(decided.settings(), portal.router()).await?;
 
     let session = async {
         let dev = register(&portal, &decided, &admin_token).await?;
         dir.write_dev_json(&dev)?;
-        let text = welcome::text(&dev, dir.path(), !up.no_demo);
+        let sign_in = service.sign_in_link(&decided.database_url, decided.admin_token_sha256).await?;
+        let text = welcome::text(&dev, dir.path(), !up.no_demo, &sign_in);
         // If the reader has left, the demo ends in order.
         let _ = writeln!(output::stdout(), "{text}");
         let tally = tokio::select! {
@@ -104,15 +112,22 @@ async fn shut_down(running: Running, postgres: PrivatePostgres) -> anyhow::Resul
     stopped
 }
 
-fn reserve(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// The next port of the same address, or any free one beside any free one.
+fn after(address: SocketAddr) -> SocketAddr {
+    let port = if address.port() == 0 { 0 } else { address.port().checked_add(1).unwrap_or(0) };
+    SocketAddr::new(address.ip(), port)
+}
+
+/// Binds an address that `flag` sets.
+fn reserve(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
             "{address} is in use, perhaps by another `nas-cron dev`; stop the process that listens there, or choose \
-            another port with --listen {}:0 (any free one)",
+            another port with {flag} {}:0 (any free one)",
             address.ip()
         ),
         _ => anyhow::Error::from(error)
-           .context(format!("could not listen on {address}; choose another address with --listen")),
+           .context(format!("could not listen on {address}; choose another address with {flag}")),
     })
 }
 
@@ -165,8 +180,8 @@ async fn register(
     admin_token: &SecretString,
 ) -> anyhow::Result<DevJson> {
     let portal_url = &decided.portal_url;
-    let admin =
-        AdminClient::new(portal_url.parse().context("portal_url is not a URL")?, admin_token.clone())?;
+    let admin_url = format!("http://{}", reachable(decided.admin_listen));
+    let admin = AdminClient::new(admin_url.parse().context("admin_url is not a URL")?, admin_token.clone())?;
     let mut agents = Vec::new();
     for (instance_id, org_id, sid) in AGENTS {
         admin.register(instance_id, org_id, sid).await?;
@@ -182,6 +197,7 @@ async fn register(
     }
     Ok(DevJson {
         portal_url: portal_url.clone(),
+        admin_url,
         jwks_url: format!("{portal_url}{AGENTS_JWKS_PATH}"),
         metrics_url: format!("http://{}/metrics", decided.metrics_listen),
         database_url: decided.database_url.expose_secret().to_owned(),
@@ -260,8 +276,16 @@ mod tests {
     #[test]
     fn port_in_use_is_reported_with_a_fix() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = reserve(taken.local_addr().unwrap()).unwrap_err().to_string();
+        let error = reserve(taken.local_addr().unwrap(), "--listen").unwrap_err().to_string();
         assert!(error.contains("is in use") && error.contains("--listen 127.0.0.1:0"), "{error}");
+    }
+
+    #[test]
+    fn operators_get_the_next_port() {
+        let next = |listen: &str| after(listen.parse().unwrap()).to_string();
+        assert_eq!(next("127.0.0.1:8080"), "127.0.0.1:8081");
+        assert_eq!(next("[::1]:0"), "[::1]:0");
+        assert_eq!(next("127.0.0.1:65535"), "127.0.0.1:0");
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use super::dir::{DevAgent, DevJson};
 
-/// Returns the welcome text.
-pub(super) fn text(dev: &DevJson, dir: &Path, demo: bool) -> String {
-    let DevJson { portal_url, jwks_url, metrics_url, database_url, agents, .. } = dev;
+/// Returns the welcome text. `sign_in` is the path of a link that signs in at the operators' page.
+pub(super) fn text(dev: &DevJson, dir: &Path, demo: bool, sign_in: &str) -> String {
+    let DevJson { portal_url, admin_url, jwks_url, metrics_url, database_url, agents, .. } = dev;
     let dir = dir.display();
     let mut text = format!(
         "nas-cron dev: a complete deployment on this machine\n\n\
-         \x20 service     {portal_url}  (agent API, admin API; OpenAPI document at /openapi.json)\n\
+         \x20 service     {portal_url}  (agent API; OpenAPI document at /openapi.json)\n\
+         \x20 operators   {admin_url}{sign_in}\n\
+         \x20             (signs in once, within 15 min; admin API: {admin_url}/docs)\n\
          \x20 JWKS        {jwks_url}\n\
          \x20 metrics     {metrics_url}\n\
          \x20 database    {database_url}\n\
@@ -66,6 +68,7 @@ mod tests {
         };
         let dev = DevJson {
             portal_url: "http://127.0.0.1:8090".into(),
+            admin_url: "http://127.0.0.1:8091".into(),
             jwks_url: "http://127.0.0.1:8090/api/agent-cron/jwks.json".into(),
             metrics_url: "http://127.0.0.1:41000/metrics".into(),
             database_url: "postgres://postgres@localhost:5432/nas_cron?host=%2Fd%2Fpostgres%2Fsocket".into(),
@@ -75,12 +78,14 @@ mod tests {
                 agent("dev-self-hosted", "dev-org-b", "agent:dev-self-hosted", None),
             ],
         };
-        let text = text(&dev, Path::new("/d"), true);
+        let text = text(&dev, Path::new("/d"), true, "/ops/sign-in?link=LINK");
         assert!(!text.contains("SECRET"));
         insta::assert_snapshot!(text, @"
         nas-cron dev: a complete deployment on this machine
 
-          service     http://127.0.0.1:8090  (agent API, admin API; OpenAPI document at /openapi.json)
+          service     http://127.0.0.1:8090  (agent API; OpenAPI document at /openapi.json)
+          operators   http://127.0.0.1:8091/ops/sign-in?link=LINK
+                      (signs in once, within 15 min; admin API: http://127.0.0.1:8091/docs)
           JWKS        http://127.0.0.1:8090/api/agent-cron/jwks.json
           metrics     http://127.0.0.1:41000/metrics
           database    postgres://postgres@localhost:5432/nas_cron?host=%2Fd%2Fpostgres%2Fsocket

@@ -1,0 +1,93 @@
+//! Finds the rights of admin tokens, and limits calls with an invalid one: for the admin API and the operators' page.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::config_tokens::ConfigTokens;
+use super::failed_calls::FailedCalls;
+use crate::admin_tokens::{self, StoredTokens, TokenRights};
+use crate::domain::actor::Role;
+use crate::domain::admin_token::CONFIG_NAME;
+use crate::http::ApiError;
+
+/// A valid admin token.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Holder {
+    /// Its name and rights.
+    pub(in crate::http) rights: TokenRights,
+    /// Its SHA-256.
+    pub(in crate::http) hash: [u8; 32],
+    /// True for a token of the configuration.
+    pub(in crate::http) of_config: bool,
+}
+
+/// The admin tokens of the configuration and the database.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Credentials {
+    config: Arc<ConfigTokens>,
+    stored: StoredTokens,
+    failed: Arc<FailedCalls>,
+}
+
+impl Credentials {
+    /// The tokens in the configuration and in the database.
+    pub(in crate::http) fn new(config: Arc<ConfigTokens>, stored: StoredTokens) -> Self {
+        Self { config, stored, failed: Arc::default() }
+    }
+
+    /// Returns the rights of a token that `address` presents, or the error of a missing or invalid one.
+    pub(in crate::http) async fn holder(
+        &self,
+        token: Result<&str, ApiError>,
+        address: IpAddr,
+    ) -> Result<Holder, ApiError> {
+        if let Ok(token) = &token
+            && self.config.accept(token)
+        {
+            return Ok(Holder { rights: of_config(), hash: admin_tokens::hash(token), of_config: true });
+        }
+        let hash = token.as_ref().ok().filter(|token| admin_tokens::is_well_formed(token));
+        let hash = hash.map(|token| admin_tokens::hash(token));
+        if let Some(retry_after) = self.failed.wait(address, hash.as_ref()) {
+            return Err(ApiError::TooManyRequests(retry_after));
+        }
+        if let Some(hash) = hash {
+            if let Some(rights) = self.stored.present(&hash).await? {
+                self.failed.succeeded(hash);
+                return Ok(Holder { rights, hash, of_config: false });
+            }
+            self.failed.refused(&hash);
+        }
+        self.count_failure(address);
+        if self.config.is_empty() && !self.stored.any().await? {
+            return Err(ApiError::AdminApiOff);
+        }
+        token?;
+        Err(ApiError::InvalidToken(
+            "unknown, expired or revoked admin token: `nas-cron admin-tokens create` creates one",
+        ))
+    }
+
+    /// Returns the time to wait if this address has used up its failures.
+    pub(in crate::http) fn wait(&self, address: IpAddr) -> Option<std::time::Duration> {
+        self.failed.wait(address, None)
+    }
+
+    /// Counts a call of this address that failed to prove who called.
+    pub(in crate::http) fn count_failure(&self, address: IpAddr) {
+        if self.failed.failed(address) {
+            warn!(client.address = %address, "calls of the admin API with an invalid token reached the limit");
+        }
+    }
+
+    /// Returns the rights of a token of the configuration; `None` if the configuration does not have it any more.
+    pub(in crate::http) fn config_rights(&self, hash: &[u8; 32]) -> Option<TokenRights> {
+        self.config.has(hash).then(of_config)
+    }
+}
+
+fn of_config() -> TokenRights {
+    TokenRights { name: CONFIG_NAME.to_owned(), role: Role::Admin, org_id: None, expires_at: None }
+}

@@ -1,0 +1,83 @@
+// What the operators' page does beyond forms and links. Every page works without it.
+"use strict";
+
+const SECOND = 1000;
+const REFRESH = 5 * SECOND;
+
+// Shows the local time of an instant beside UTC, and keeps the distance to now.
+function showTimes() {
+  const now = Date.now();
+  for (const time of document.querySelectorAll("time.when")) {
+    const at = new Date(time.dateTime);
+    time.title = "Local: " + at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+    time.querySelector(".rel").textContent = distance(at - now);
+  }
+}
+
+// "in 2 h 30 min", "5 min 10 s ago", as the service writes it.
+function distance(milliseconds) {
+  const seconds = Math.floor(Math.abs(milliseconds) / SECOND);
+  if (seconds < 1) return "now";
+  const units = [
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "min"],
+    [seconds % 60, "s"],
+  ];
+  const first = units.findIndex(([count]) => count > 0);
+  const shown = units.slice(first, first + 2).filter(([count]) => count > 0);
+  const span = shown.map(([count, unit]) => `${count} ${unit}`).join(" ");
+  return milliseconds > 0 ? `in ${span}` : `${span} ago`;
+}
+
+function showCopyButtons() {
+  for (const button of document.querySelectorAll("button.copy[hidden]")) {
+    button.hidden = false;
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2 * SECOND);
+});
+
+// A second click on the same form would be ignored by the service; this shows that the first one counts.
+document.addEventListener("submit", (event) => {
+  if (event.target.method === "post") {
+    setTimeout(() => {
+      for (const button of event.target.querySelectorAll("button:not([type=button])")) button.disabled = true;
+    });
+  }
+});
+// A page that comes back from the browser's memory can be sent again.
+window.addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("form[method=post] button:disabled")) button.disabled = false;
+});
+
+// True while the operator uses the part of the page that would be replaced.
+function inUse(live) {
+  return live.contains(document.activeElement) || live.querySelector("details[open], input:checked") !== null
+    || (!getSelection().isCollapsed && live.contains(getSelection().anchorNode));
+}
+
+function refresh() {
+  const live = document.getElementById("live");
+  if (live && document.hasFocus() && !document.hidden && !inUse(live)) htmx.trigger(document.body, "refresh");
+}
+
+function show() {
+  showTimes();
+  showCopyButtons();
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  show();
+  document.querySelector("form[data-send-at-once]")?.requestSubmit();
+  document.body.addEventListener("htmx:afterSwap", show);
+  setInterval(refresh, REFRESH);
+  setInterval(showTimes, SECOND);
+  window.addEventListener("focus", refresh);
+});

@@ -1,0 +1,199 @@
+//! Forms that pages send, and the proof that they come from a page of the session.
+
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, ScheduleId};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::http::ApiError;
+use crate::http::extract::{body, form};
+use crate::operator_sessions::Bearing;
+
+/// Field with the token of the session.
+const FORM_TOKEN: &str = "form_token";
+/// Field with the ID of the submission.
+const SUBMISSION_ID: &str = "submission_id";
+/// Field with the page to return to.
+const BACK: &str = "back";
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// A form that a page has sent: names and values, in their order.
+#[derive(Clone, Debug)]
+pub(super) struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// Reads a form that this service's own page has sent.
+    pub(super) async fn read(request: Request) -> Result<Self, ApiError> {
+        require_same_origin(request.headers())?;
+        form::require(request.headers())?;
+        let bytes = body::read(request).await?;
+        Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
+    }
+
+    /// Fails unless the form carries the token of this session.
+    pub(super) fn require_proof(&self, id: &Bearing) -> Result<(), ApiError> {
+        let token = self.text(FORM_TOKEN).unwrap_or_default();
+        if bool::from(token.as_bytes().ct_eq(id.form_token().as_bytes())) {
+            return Ok(());
+        }
+        Err(ApiError::Forged(
+            "the form is not from a page of this session, so nothing was changed: reload the page, and send its form again",
+        ))
+    }
+
+    /// Returns a field; `None` if it is missing or empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Returns a required field.
+    pub(super) fn required(&self, name: &'static str) -> Result<&str, ApiError> {
+        self.text(name).ok_or_else(|| InvalidField::new(name, "is missing").into())
+    }
+
+    /// Returns the instance that the form is about.
+    pub(super) fn instance_id(&self) -> Result<InstanceId, ApiError> {
+        Ok(InstanceId::new(self.required("instance_id")?)?)
+    }
+
+    /// Returns the job that the form is about.
+    pub(super) fn job(&self) -> Result<(InstanceId, JobId), ApiError> {
+        Ok((self.instance_id()?, JobId::new(self.required("job_id")?)?))
+    }
+
+    /// Returns the one-shot that the operator has seen.
+    pub(super) fn schedule_id(&self) -> Result<ScheduleId, ApiError> {
+        Ok(ScheduleId::parse(self.required("schedule_id")?)?)
+    }
+
+    /// Returns the ID of the submission.
+    pub(super) fn submission_id(&self) -> Result<Uuid, ApiError> {
+        let text = self.required(SUBMISSION_ID)?;
+        Uuid::try_parse(text)
+            .map_err(|_| InvalidField::new(SUBMISSION_ID, "must be the one that the page contains").into())
+    }
+
+    /// Returns the page to return to: one of the operators' page, whatever the form says.
+    pub(super) fn back(&self) -> &str {
+        local(self.text(BACK)).unwrap_or("/ops")
+    }
+}
+
+/// Returns a path if it is one of the operators' page.
+pub(super) fn local(path: Option<&str>) -> Option<&str> {
+    let is_local = |path: &&str| {
+        path.strip_prefix("/ops").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            && path.len() <= 8_000
+            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+            && !path.split(['?']).next().unwrap_or_default().contains("//")
+    };
+    path.filter(is_local)
+}
+
+/// Fails if a browser reports that another site has sent the request.
+///
+/// The pages' referrer policy makes browsers send the origin `null` with forms, which proves nothing; `Sec-Fetch-Site` does.
+fn require_same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    let same = match (text(SEC_FETCH_SITE), text(ORIGIN)) {
+        (Some(site), _) => site == b"same-origin",
+        (None, None | Some(b"null")) => true,
+        (None, Some(origin)) => {
+            let host = text(HOST).unwrap_or_default();
+            [&b"https://"[..], b"http://"].iter().any(|scheme| origin.strip_prefix(*scheme) == Some(host))
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    Err(ApiError::Forged(
+        "another site has sent the form, so nothing was changed: use the form of the operators' page",
+    ))
+}
+
+/// The form, as the gate has checked it.
+impl<S: Sync> FromRequestParts<S> for Form {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // The gate reads the form of every request that changes something.
+        Ok(parts.extensions.get::<Self>().cloned().expect("the gate has read the form"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_operators_page_are_returned_to() {
+        for good in ["/ops", "/ops/jobs", "/ops?sent=1", "/ops/job?instance_id=a%2F%2Fb&job_id=//"] {
+            assert_eq!(local(Some(good)), Some(good));
+        }
+        let bad = [
+            "",
+            "/",
+            "/opsx",
+            "//ops",
+            "https://evil.example/ops",
+            "/ops//evil",
+            "/ops/\\evil",
+            "/ops/a b",
+            "/ops/\n",
+        ];
+        for bad in bad {
+            assert_eq!(local(Some(bad)), None, "{bad:?}");
+        }
+        assert_eq!(local(None), None);
+    }
+
+    #[test]
+    fn forms_of_other_sites_are_refused() {
+        let refused = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            require_same_origin(&headers).is_err()
+        };
+        let host = ("host", "ops.example:8081");
+        for site in ["cross-site", "same-site", "none", ""] {
+            assert!(
+                refused(&[host, ("sec-fetch-site", site), ("origin", "https://ops.example:8081")]),
+                "{site}"
+            );
+        }
+        assert!(!refused(&[host, ("sec-fetch-site", "same-origin"), ("origin", "null")]));
+        assert!(!refused(&[host]));
+        assert!(!refused(&[host, ("origin", "null")]));
+        assert!(!refused(&[host, ("origin", "https://ops.example:8081")]));
+        for origin in [
+            "https://evil.example",
+            "https://ops.example",
+            "https://ops.example:8081.evil.example",
+            "ftp://ops.example:8081",
+        ] {
+            assert!(refused(&[host, ("origin", origin)]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn fields_may_repeat_and_may_be_missing() {
+        let form = Form(vec![
+            ("job".into(), "a".into()),
+            ("empty".into(), String::new()),
+            ("job".into(), "b".into()),
+        ]);
+        assert_eq!(form.text("job"), Some("a"));
+        assert_eq!(form.text("empty"), None);
+        assert!(form.required("job_id").is_err());
+        assert_eq!(form.back(), "/ops");
+    }
+}

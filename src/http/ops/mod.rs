@@ -1,0 +1,71 @@
+//! The operators' page, `/ops`: what fires, what does not, and the forms that fix it. docs/operators-page.md describes it.
+//!
+//! Pages are rendered on the server, over the same [`crate::operations`] as the admin API, and work without scripts. A request
+//! passes these files:
+//!
+//! | file | does |
+//! |---|---|
+//! | `headers` | the content security policy, for every response |
+//! | `gate` | finds the session, and checks that a form comes from one of its pages |
+//! | `pages` | one file for each page: reads parameters, calls operations, fills a template |
+//! | `actions` | carries out a form once: role, audit log, operation, and the way back to the page |
+//! | `view`, `frame` | pieces of HTML, and the layout around every page |
+//!
+//! CONTRIBUTING.md describes how to add a page.
+
+mod actions;
+mod assets;
+mod cookie;
+mod failure;
+mod form;
+mod frame;
+mod gate;
+mod headers;
+mod pages;
+mod session;
+mod sign_in;
+mod view;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::{get, post};
+
+use super::admin::{AdminState, Credentials};
+use super::error::ErrorPage;
+use crate::http::ApiError;
+use crate::operator_sessions::OperatorSessions;
+
+/// State of the operators' page.
+#[derive(Clone, Debug)]
+pub(super) struct OpsState {
+    /// Everything that the admin API uses.
+    pub(super) admin: AdminState,
+    /// The admin tokens that sign in.
+    pub(super) credentials: Credentials,
+    /// The sessions.
+    pub(super) sessions: OperatorSessions,
+}
+
+/// Returns the routes below `/ops`, for the listener of the admin API.
+pub(super) fn router(state: OpsState) -> Router {
+    let gate = from_fn_with_state(state.clone(), gate::require);
+    Router::new()
+        .route("/ops", get(async || Redirect::to("/ops/jobs")))
+        .route("/ops/jobs", get(pages::jobs::show))
+        .route("/ops/job", get(pages::job::show))
+        .route("/ops/audit", get(pages::audit::show))
+        .route("/ops/actions/{operation}", post(actions::carry_out))
+        .route("/ops/sign-out", post(sign_in::sign_out))
+        .route("/ops/{*unknown}", get(unknown))
+        .layer(gate)
+        // The sign-in needs no session.
+        .route("/ops/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/ops/assets/{file}", get(assets::get))
+        .layer(from_fn(headers::add))
+        .with_state(state)
+}
+
+async fn unknown() -> ErrorPage {
+    ErrorPage(ApiError::NotFound("there is no such page; the navigation has all of them".into()))
+}

@@ -1,0 +1,128 @@
+//! The audit log: who changed what.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+
+use crate::audit::{AuditFilter, AuditLine, AuditOutcome, subject};
+use crate::http::admin::access::OPERATIONS;
+use crate::http::error::{ApiError, ErrorPage};
+use crate::http::extract::{QueryParams, refuse};
+use crate::http::ops::OpsState;
+use crate::http::ops::failure::rendered;
+use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::session::Session;
+use crate::http::ops::view::{Html, command, id, link, shown, text, when, with_query};
+
+/// Lines of a page.
+const PER_PAGE: u32 = 100;
+/// Conditions of the list.
+const CONDITIONS: [&str; 3] = ["actor", "action", "subject"];
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    frame: Frame,
+    actor: String,
+    action: String,
+    subject: String,
+    actions: Vec<&'static str>,
+    rows: Vec<Row>,
+    next: Option<String>,
+    is_filtered: bool,
+    command: Html,
+}
+
+struct Row {
+    at: Html,
+    actor: Html,
+    origin: Html,
+    action: Html,
+    subject: Vec<(String, Html)>,
+    tone: Tone,
+    outcome: String,
+    detail: Option<Html>,
+}
+
+/// Shows a page of lines, latest first.
+pub(in crate::http::ops) async fn show(
+    State(ops): State<OpsState>,
+    session: Session,
+) -> Result<Response, ErrorPage> {
+    let params = session.params(&["actor", "action", "subject", "before"])?;
+    let filter = AuditFilter {
+        actor: condition(&params, "actor")?,
+        action: condition(&params, "action")?,
+        subject: condition(&params, "subject")?.as_deref().map(about).transpose()?,
+        within: session.actor.org.clone(),
+        ..AuditFilter::default()
+    };
+    let cursor =
+        |text: &str| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page"));
+    let before: Option<i64> = params.text("before").map(cursor).transpose()?;
+    let page = ops.admin.audit.list(&filter, before, PER_PAGE).await?;
+    let given: Vec<_> = CONDITIONS
+        .iter()
+        .filter_map(|name| Some((*name, params.text(name).filter(|text| !text.is_empty())?)))
+        .collect();
+    let flags = given.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]);
+    let words: Vec<_> = ["audit".to_owned(), "list".to_owned()].into_iter().chain(flags).collect();
+    let text_of = |name| params.text(name).unwrap_or_default().to_owned();
+    let shown = AuditPage {
+        frame: session.frame("Audit log").of(Section::Audit),
+        actor: text_of("actor"),
+        action: text_of("action"),
+        subject: text_of("subject"),
+        actions: OPERATIONS.iter().map(|row| row.id).filter(|id| !is_reading(id)).collect(),
+        rows: page.items.iter().map(|line| row(line, session.now)).collect(),
+        next: page
+            .next
+            .as_deref()
+            .map(|next| with_query("/ops/audit", given.iter().copied().chain([("before", next)]))),
+        is_filtered: !given.is_empty(),
+        command: shown(&command(words.iter().map(String::as_str))),
+    };
+    Ok(rendered(&shown))
+}
+
+fn is_reading(operation: &str) -> bool {
+    ["list_", "get_", "explain_", "count_"].iter().any(|verb| operation.starts_with(verb))
+}
+
+/// Reads a condition. An empty field of the form is none.
+fn condition(params: &QueryParams, name: &str) -> Result<Option<String>, ApiError> {
+    match params.text(name) {
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(refuse(name, "must not contain control characters"))
+        }
+        text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
+    }
+}
+
+fn about(text: &str) -> Result<String, ApiError> {
+    subject(text).map_err(|problem| refuse("subject", problem))
+}
+
+fn row(line: &AuditLine, now: DateTime<Utc>) -> Row {
+    let tone = match line.outcome {
+        AuditOutcome::Done => Tone::Calm,
+        AuditOutcome::Unknown => Tone::Busy,
+        AuditOutcome::Refused => Tone::Warning,
+        AuditOutcome::Failed => Tone::Alarm,
+    };
+    let subject = line.subject.iter().map(|(name, value)| {
+        let about = with_query("/ops/audit", [("subject", format!("{name}={value}").as_str())]);
+        (name.clone(), link(&about, &id(value)))
+    });
+    Row {
+        at: when(line.at, now),
+        actor: link(&with_query("/ops/audit", [("actor", line.actor.as_str())]), &text(&line.actor)),
+        origin: line.origin.as_deref().map_or_else(Html::dash, text),
+        action: text(&line.action),
+        subject: subject.collect(),
+        tone,
+        outcome: line.outcome.to_string(),
+        detail: line.detail.as_deref().map(text),
+    }
+}

@@ -1,0 +1,178 @@
+//! One job: why it has not fired, what can be done about it, and its attempts.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::span;
+use nas_cron_protocol::admin_api::{Attempt, Job, JobDetails};
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
+
+use super::job_view::{badges, result};
+use crate::http::ApiError;
+use crate::http::error::ErrorPage;
+use crate::http::extract::QueryParams;
+use crate::http::ops::OpsState;
+use crate::http::ops::actions::Action;
+use crate::http::ops::failure::rendered;
+use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::session::Session;
+use crate::http::ops::view::{
+    Html, agent, command, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
+};
+
+/// Attempts of a page.
+const ATTEMPTS: u32 = 50;
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    frame: Frame,
+    /// Path of this page, which the script loads again.
+    here: String,
+    job_id: Html,
+    agent: Html,
+    badges: Vec<(Tone, String)>,
+    why: Html,
+    fix: Option<Html>,
+    facts: Vec<(&'static str, Html)>,
+    actions: Vec<Action>,
+    command: Html,
+    attempts: Vec<AttemptRow>,
+    audit: String,
+}
+
+struct AttemptRow {
+    started: Html,
+    number: i32,
+    result: Html,
+    /// Time from the instant to the start of the attempt.
+    lateness: String,
+    took: String,
+}
+
+/// Shows a job.
+pub(in crate::http::ops) async fn show(
+    State(ops): State<OpsState>,
+    session: Session,
+) -> Result<Response, ErrorPage> {
+    let (instance_id, job_id) = named(&session.params(&["instance_id", "job_id"])?)?;
+    let operations = ops.admin.operations.within(session.actor.org_filter());
+    let details = operations.job(&instance_id, &job_id, ATTEMPTS).await?;
+    let current = details.job.as_ref().map(|shown| &shown.job);
+    let title = format!("Job {job_id}");
+    let page = JobPage {
+        frame: session
+            .frame(title)
+            .of(Section::Jobs)
+            .below("Jobs", "/ops/jobs")
+            .below(instance_id.as_str(), &with_query("/ops/jobs", [("instance_id", instance_id.as_str())])),
+        here: session.here(),
+        job_id: whole_id(job_id.as_str()),
+        agent: link(&agent(instance_id.as_str()), &id(instance_id.as_str())),
+        badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
+        why: text(&details.why.text),
+        fix: details.why.fix.as_deref().map(with_commands),
+        facts: facts(&details, session.now),
+        actions: actions(&session, &instance_id, &job_id, current),
+        command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
+        attempts: details.attempts.iter().map(|attempt| row(attempt, session.now)).collect(),
+        audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
+    };
+    Ok(rendered(&page))
+}
+
+/// Reads the job that the page is about.
+fn named(params: &QueryParams) -> Result<(InstanceId, JobId), ApiError> {
+    let given = |name: &'static str| {
+        params.text(name).ok_or_else(|| ApiError::Field(InvalidField::new(name, "is missing")))
+    };
+    Ok((InstanceId::new(given("instance_id")?)?, JobId::new(given("job_id")?)?))
+}
+
+/// Returns what is known about the job's one-shot.
+fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
+    let Some(shown) = &details.job else {
+        return details.cancelled_at.map(|at| ("Cancelled", when(at, now))).into_iter().collect();
+    };
+    let job = &shown.job;
+    let optional = [
+        ("Next attempt", job.next_attempt_at),
+        ("Expected next fire", job.expected_at),
+        ("Dormant since", job.dormant_since),
+        ("Latest start", job.not_after),
+        ("Retrying since", job.retrying_since),
+        ("Agent asked to wait until", job.retry_after_until),
+        ("Lease ends", job.lease_expires_at),
+    ];
+    let mut facts = vec![("Fires at", when(job.fire_at_instant, now))];
+    facts.extend(optional.into_iter().filter_map(|(name, at)| Some((name, when(at?, now)))));
+    facts.extend([
+        ("Attempts", text(&job.attempts.to_string())),
+        ("Last attempt", when_any(job.last_started_at, now)),
+        ("Last result", result(job.last_outcome, job.last_status, job.last_error.as_deref())),
+        ("Callback", text(&job.callback_url)),
+        ("Org", id(&job.org_id)),
+        ("Armed", when(job.created_at, now)),
+        ("Key", id(&job.dedup_key)),
+        ("Schedule", id(&job.schedule_id.to_string())),
+    ]);
+    facts
+}
+
+/// Returns the actions that fit the job's state and that the operator may carry out.
+fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Option<&Job>) -> Vec<Action> {
+    let (agent, name) = (instance_id.as_str(), job_id.as_str());
+    let on_job = |operation, label, verb| {
+        let line = command(["jobs", verb, agent, name]);
+        let action = Action::offered(session, operation, label, &line)?;
+        let action = action.about("instance_id", agent).about("job_id", name);
+        Some(match job {
+            Some(job) => action.about("schedule_id", job.schedule_id.to_string()),
+            None => action,
+        })
+    };
+    let mut found = Vec::new();
+    if let Some(job) = job {
+        match job.state {
+            OneShotState::Dead | OneShotState::Stuck => {
+                found.push(on_job("redrive_job", "Redrive", "redrive"))
+            }
+            OneShotState::Delivered => {
+                found.push(on_job("nudge_job", "Fire once more", "nudge").map(|action| {
+                    action.warned("The fire was delivered already. Its agent may run the job again, and then arms the next fire.")
+                }));
+            }
+            OneShotState::Firing => {}
+            OneShotState::Armed | OneShotState::Leased | OneShotState::Waiting => {
+                found.push(on_job("fire_job", "Fire now", "fire"));
+            }
+        }
+        if job.dormant_since.is_some() {
+            found.push(on_job("dismiss_job", "It has finished", "dismiss"));
+        }
+    }
+    let hold = command(["hold", "--instance", agent, "--job", name]);
+    let hold = Action::offered(session, "hold_job", "Hold", &hold)
+        .map(|action| action.about("instance_id", agent).about("job_id", name).with_reason());
+    let release = command(["release", "--instance", agent, "--job", name]);
+    let release = Action::offered(session, "release_job", "End its hold", &release)
+        .map(|action| action.about("instance_id", agent).about("job_id", name));
+    found.extend([hold, release]);
+    if job.is_some() {
+        found.push(on_job("cancel_job", "Cancel", "cancel").map(|action| {
+            action.warned("The one-shot is deleted: the job does not fire until its agent arms it again.")
+        }));
+    }
+    found.into_iter().flatten().collect()
+}
+
+fn row(attempt: &Attempt, now: DateTime<Utc>) -> AttemptRow {
+    AttemptRow {
+        started: when(attempt.started_at, now),
+        number: attempt.attempt,
+        result: result(Some(attempt.outcome), attempt.http_status, attempt.error.as_deref()),
+        lateness: span(attempt.started_at - attempt.fire_at),
+        took: span(attempt.ended_at - attempt.started_at),
+    }
+}

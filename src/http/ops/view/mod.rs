@@ -1,0 +1,11 @@
+//! Pieces of pages: times, IDs, texts of agents, commands and links.
+
+mod command;
+mod html;
+mod links;
+mod pieces;
+
+pub(super) use self::command::{command, shown};
+pub(super) use self::html::Html;
+pub(super) use self::links::{agent, job, with_query};
+pub(super) use self::pieces::{agents_words, id, link, text, when, when_any, whole_id, with_commands};

@@ -1,0 +1,111 @@
+//! Times, IDs, texts of agents, links and commands as HTML.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use nas_cron_base::terminal::{printable, relative, shortened};
+
+use super::command::shown;
+use super::html::{Html, escaped};
+
+/// An instant: relative to now, and in UTC. The script adds the local time.
+pub(in crate::http::ops) fn when(at: DateTime<Utc>, now: DateTime<Utc>) -> Html {
+    let machine = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let utc = at.format("%Y-%m-%d %H:%M:%S%.3f");
+    let relative = relative(now, at);
+    Html::built(format!(
+        "<time class=\"when\" datetime=\"{machine}\"><span class=\"rel\">{relative}</span> \
+         <span class=\"utc\">{utc}&nbsp;UTC</span></time>"
+    ))
+}
+
+/// An instant that may be missing.
+pub(in crate::http::ops) fn when_any(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Html {
+    at.map_or_else(Html::dash, |at| when(at, now))
+}
+
+/// Maximum length of an ID in a table, in characters.
+const ID: usize = 36;
+
+/// An ID, shortened in the middle. Agents and portals choose IDs.
+pub(in crate::http::ops) fn id(text: &str) -> Html {
+    let text = printable(text);
+    let count = text.chars().count();
+    if count <= ID {
+        return Html::built(format!("<code class=\"id\">{}</code>", escaped(&text)));
+    }
+    let (head, tail) = (ID / 2, ID / 2 - 1);
+    let short: String = text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect();
+    Html::built(format!("<code class=\"id\" title=\"{}\">{}</code>", escaped(&text), escaped(&short)))
+}
+
+/// The whole ID, which may wrap.
+pub(in crate::http::ops) fn whole_id(text: &str) -> Html {
+    Html::built(format!("<code class=\"id whole\">{}</code>", escaped(&printable(text))))
+}
+
+/// Maximum length of an agent's text, in characters.
+const WORDS: usize = 160;
+
+/// A text of an agent, such as the beginning of its error page: shortened, and marked as the agent's.
+pub(in crate::http::ops) fn agents_words(text: &str) -> Html {
+    let text = printable(text);
+    let short = shortened(&text, WORDS);
+    let title = if short == text { String::new() } else { format!(" title=\"{}\"", escaped(&text)) };
+    Html::built(format!("<q class=\"theirs\"{title}>{}</q>", escaped(&short)))
+}
+
+/// A link.
+pub(in crate::http::ops) fn link(href: &str, html: &Html) -> Html {
+    Html::built(format!("<a href=\"{}\">{html}</a>", escaped(href)))
+}
+
+/// A plain text.
+pub(in crate::http::ops) fn text(text: &str) -> Html {
+    Html::built(escaped(&printable(text)))
+}
+
+/// A text in which commands are between backticks: each becomes one that can be copied.
+pub(in crate::http::ops) fn with_commands(text: &str) -> Html {
+    let text = printable(text);
+    let parts = text.split('`').enumerate().map(|(index, part)| match index % 2 {
+        1 => shown(part).to_string(),
+        _ => escaped(part),
+    });
+    Html::built(parts.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKUP: &str = "<script>alert('1')</script>&\"\u{202e}\x1b[2J";
+
+    #[test]
+    fn texts_of_agents_are_escaped_shortened_and_marked() {
+        let long = format!("{MARKUP}{}", "é".repeat(300));
+        for html in [agents_words(&long), id(&long), whole_id(&long), text(&long), with_commands(&long)] {
+            assert!(!html.to_string().contains("<script"), "{html}");
+            assert!(!html.to_string().contains('\x1b') && !html.to_string().contains('\u{202e}'), "{html}");
+        }
+        let words = agents_words(&long).to_string();
+        let shown = words.split('>').nth(1).unwrap();
+        assert!(words.starts_with("<q class=\"theirs\" title=") && shown.contains('…'), "{words}");
+        assert_eq!(agents_words("busy").to_string(), "<q class=\"theirs\">busy</q>");
+    }
+
+    #[test]
+    fn long_ids_keep_their_beginning_and_end() {
+        let html = id(&format!("begin{}end", "-".repeat(200))).to_string();
+        assert!(html.contains(">begin-") && html.contains("-end</code>") && html.contains('…'), "{html}");
+        assert_eq!(id("inst-1").to_string(), "<code class=\"id\">inst-1</code>");
+    }
+
+    #[test]
+    fn commands_in_a_text_can_be_copied() {
+        let html = with_commands("org a<b is on hold; `nas-cron release --org 'a<b'` ends that").to_string();
+        assert!(html.starts_with("org a&lt;b is on hold; <span class=\"command\">"), "{html}");
+        assert!(
+            html.contains("nas-cron release --org &#39;a&lt;b&#39;") && html.ends_with(" ends that"),
+            "{html}"
+        );
+    }
+}

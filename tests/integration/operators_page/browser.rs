@@ -1,0 +1,90 @@
+//! The operators' page in a real browser.
+
+use nas_cron_testing::browser::{Tab, Window};
+use nas_cron_testing::service::ADMIN_TOKEN;
+
+use super::fixture::{Ops, job};
+
+/// Signs in with the form.
+async fn sign_in(ops: &Ops, window: Window, token: &str) -> Tab {
+    let tab = Tab::open(window).await;
+    assert_eq!(tab.goto(&ops.url("/ops/jobs")).await, 200);
+    tab.fill("#token", token).await;
+    tab.click("main button").await;
+    tab.visible("h1:text('Jobs')").await;
+    tab
+}
+
+#[tokio::test]
+async fn operator_fires_a_job_and_finds_the_action_in_the_audit_log() {
+    let ops = Ops::new().await;
+    ops.armed("nightly").await;
+    let tab = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    tab.click("table >> text=nightly").await;
+    assert!(
+        tab.text("section.why").await.contains("armed fires in 59 min"),
+        "{}",
+        tab.text("section.why").await
+    );
+    assert_eq!(tab.text(".action:has-text('Fire now') code").await, "nas-cron jobs fire inst-1 nightly");
+    tab.double_click("button:text-is('Fire now')").await;
+    assert!(tab.text(".notice").await.starts_with("The job fires"), "{}", tab.text(".notice").await);
+    // The page shows the fire without being loaded again.
+    tab.visible("#live td:has-text('delivered 202')").await;
+    tab.click("text=Changes of this job in the audit log").await;
+    assert_eq!(tab.count("tbody tr").await, 1, "a double click has one effect");
+    assert!(tab.text("tbody tr").await.contains("fire_job"));
+    assert_eq!(tab.problems().await, Vec::<String>::new());
+    assert_eq!(ops.world.history("nightly").await.len(), 1);
+}
+
+#[tokio::test]
+async fn page_works_without_scripts() {
+    let ops = Ops::new().await;
+    ops.armed("nightly").await;
+    let tab = sign_in(&ops, Window { scripts: false, ..Window::default() }, ADMIN_TOKEN).await;
+    tab.click("table >> text=nightly").await;
+    tab.click("summary:has-text('Hold')").await;
+    tab.fill("input[name=reason]", "maintenance").await;
+    tab.click("button:text-is('Hold')").await;
+    assert!(tab.text(".notice").await.contains("The job is on hold"));
+    assert_eq!(tab.count("button.copy:visible").await, 0, "what needs the script is hidden");
+    tab.click("text=Sign out").await;
+    assert!(tab.text("main").await.contains("You are signed out."));
+}
+
+#[tokio::test]
+async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
+    let ops = Ops::new().await;
+    ops.armed("nightly").await;
+    let long = "x".repeat(255);
+    ops.armed(&long).await;
+    ops.world.sql("UPDATE one_shots SET last_outcome = 'failed', last_status = 503, last_error = repeat('long', 200) WHERE job_id <> 'nightly'").await;
+    let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    let paths = [
+        "/ops/jobs",
+        "/ops/jobs?state=dead",
+        &job("nightly"),
+        &job(&long),
+        "/ops/audit",
+        "/ops/nothing",
+        "/ops/sign-in",
+    ];
+    let mut found = Vec::new();
+    for theme in ["light", "dark"] {
+        for width in [1280, 360] {
+            let tab = first.again(Window { width, theme, ..Window::default() }).await;
+            for path in paths {
+                tab.goto(&ops.url(path)).await;
+                let wider = tab.overflow().await;
+                let violations = tab.accessibility().await;
+                if wider > 0 || !violations.is_empty() {
+                    found.push(format!("{path} {theme} {width}: {wider} px too wide {violations:?}"));
+                }
+            }
+            found.extend(tab.problems().await);
+            tab.close().await;
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
