@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn ratios_are_from_0_to_1() {
-        assert_eq!(["0", "0.25", "1"].map(|text| ratio(text).unwrap()), [0.0, 0.25, 1.0]);
+        let shown = ["0", "0.25", "1"].map(|text| ratio(text).unwrap().to_string());
+        assert_eq!(shown, ["0", "0.25", "1"]);
         for text in ["", "-0.1", "1.1", "NaN", "10%"] {
             assert!(ratio(text).is_err(), "{text:?}");
         }

@@ -31,7 +31,8 @@ pub(super) struct Span {
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) trace_id: String,
-    pub(super) span_id: String,
+    #[serde(rename = "span_id")]
+    pub(super) id: String,
     pub(super) parent: String,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -102,7 +103,7 @@ impl Collector {
 
     /// Returns the spans below this one, in the order of their start.
     pub(super) fn below(&self, parent: &Span) -> Vec<Span> {
-        let is_child = |span: &Span| span.trace_id == parent.trace_id && span.parent == parent.span_id;
+        let is_child = |span: &Span| span.trace_id == parent.trace_id && span.parent == parent.id;
         let mut children: Vec<_> = self.spans().into_iter().filter(is_child).collect();
         children.sort_by_key(|span| (span.start, span.end));
         children
@@ -112,6 +113,6 @@ impl Collector {
 impl Span {
     /// Returns the value of the header `traceparent` that stands for this span.
     pub(super) fn header(&self) -> String {
-        format!("00-{}-{}-01", self.trace_id, self.span_id)
+        format!("00-{}-{}-01", self.trace_id, self.id)
     }
 }

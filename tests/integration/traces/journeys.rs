@@ -103,9 +103,9 @@ async fn job_is_followed_from_the_provision_over_a_retry_to_the_response() {
         };
         span.links.iter().map(link).collect()
     };
-    let to_provision = (json!("provision"), AGENTS_TRACE.to_owned(), provision.span_id.clone());
-    let to_first = (json!("retries"), fires[0].trace_id.clone(), fires[0].span_id.clone());
-    assert_eq!(links(&fires[0]), [to_provision.clone()]);
+    let to_provision = (json!("provision"), AGENTS_TRACE.to_owned(), provision.id.clone());
+    let to_first = (json!("retries"), fires[0].trace_id.clone(), fires[0].id.clone());
+    assert_eq!(links(&fires[0]), std::slice::from_ref(&to_provision));
     assert_eq!(links(&fires[1]), [to_provision, to_first]);
     let outcomes = fires.iter().map(|span| (span.attributes["fire.outcome"].clone(), span.failed));
     assert_eq!(outcomes.collect::<Vec<_>>(), [(json!("failed"), true), (json!("delivered"), false)]);
