@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use nas_cron_base::clock::Clock;
 use secrecy::{ExposeSecret, SecretBox};
 
@@ -9,7 +10,7 @@ use crate::admin_tokens::StoredTokens;
 use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backends, factory};
-use crate::config::{Config, Fire, PortalJwks};
+use crate::config::{self, Config, Fire, PortalJwks};
 use crate::db::Db;
 use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
@@ -18,6 +19,7 @@ use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
+use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, ConfigTokens};
 use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
@@ -27,6 +29,8 @@ use crate::operations::keys::KeyOperations;
 use crate::operations::overview::{OverviewRules, Overviews};
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
+use crate::traces::collector::Collector;
+use crate::traces::{Exporting, Traces};
 use crate::webhooks::Webhooks;
 use crate::webhooks::sender::Sender;
 use crate::webhooks::sender_loop::Grouping;
@@ -135,6 +139,24 @@ pub(super) fn admin(
         backends: BackendOperations::new(db.clone(), backends.outboxes(), configured, backends.moves()),
         webhooks,
     })
+}
+
+/// Starts the export of traces, if it is configured.
+pub(super) fn traces(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    hearts: &Heartbeats,
+) -> anyhow::Result<(Traces, Option<Exporting>)> {
+    let Some(traces) = &config.traces else { return Ok((Traces::off(), None)) };
+    let (traces, exporting) =
+        Traces::start(collector(traces)?, traces.sample_ratio, Arc::clone(clock), hearts);
+    Ok((traces, Some(exporting)))
+}
+
+/// Returns the collector of traces.
+pub fn collector(traces: &config::Traces) -> anyhow::Result<Collector> {
+    Collector::new(traces.endpoint.url(), traces.headers.clone())
+        .context("setting up the client of otlp_endpoint failed; install the system's CA certificates")
 }
 
 /// Returns the grouping of events.

@@ -15,7 +15,9 @@ use nas_cron_base::{output, signals};
 use super::audited::{Audited, recorded};
 use super::operator::{AdminClient, Operator, Place, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, status, webhooks};
+use super::{
+    admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, status, transfer, webhooks,
+};
 use crate::app;
 use crate::backends::factory;
 use crate::backends::outbox::Outbox;
@@ -244,6 +246,20 @@ impl Operate<auth_profiles::AuthProfilesArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
         on.recorded(self.args.act(), auth_profiles::run(self.args, &on, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::export::ExportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), transfer::export::run(self.args, &db, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::import::ImportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), transfer::import::run(self.args, &db, &mut output::stdout())).await
     }
 }
 

@@ -43,6 +43,7 @@ pub mod rearms;
 pub mod replicas;
 mod ride_out;
 mod seconds;
+pub mod transfer;
 pub mod wake_ups;
 mod warm_up;
 pub mod webhooks;

@@ -68,6 +68,7 @@ use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
 use crate::membership::Membership;
+use crate::traces::Traces;
 
 pub use self::wake::{Ending, Settled, WakeError, Woken};
 
@@ -125,6 +126,7 @@ struct Inner {
     beside: Db,
     rules: SchedulerRules,
     firing: Firing,
+    traces: Traces,
     recorder: Recorder,
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
@@ -169,7 +171,7 @@ impl Scheduler {
         db: Db,
         beside: Db,
         db_clock: Arc<DbClock>,
-        firing: Firing,
+        (firing, traces): (Firing, Traces),
         rules: SchedulerRules,
         hearts: &Heartbeats,
     ) -> std::io::Result<Self> {
@@ -181,6 +183,7 @@ impl Scheduler {
             beside,
             rules,
             firing,
+            traces,
             recorder,
             timer,
             dispatch,

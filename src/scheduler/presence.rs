@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Inner;
 use crate::db::DbResult;
 use crate::db::replicas::{self, Registration, Seen};
+use crate::domain::release::VERSION;
 use crate::heartbeat;
 use crate::membership::{Membership, RENEW_EVERY, RENEW_IDLE_EVERY, TAKE_OVER_AFTER};
 use crate::metrics;
@@ -76,8 +77,7 @@ pub(super) fn host_name() -> String {
 async fn register(inner: &Inner) -> DbResult<(Registration, Membership)> {
     let (host_name, clock_offset) = (host_name(), inner.db_clock.offset().ahead);
     let sent = steady();
-    let registration =
-        Registration::new(&inner.beside, &host_name, env!("CARGO_PKG_VERSION"), clock_offset).await?;
+    let registration = Registration::new(&inner.beside, &host_name, VERSION, clock_offset).await?;
     let membership = Membership::new(registration.replica_id(), sent);
     info!(replica = membership.replica_id(), "replica registered");
     Ok((registration, membership))

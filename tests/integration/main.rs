@@ -11,6 +11,7 @@ mod agent_tools;
 mod architecture;
 mod auth_profiles;
 mod backend_switch;
+mod backup;
 mod cancelled_jobs;
 #[cfg(target_os = "linux")]
 mod clocks;
@@ -54,5 +55,6 @@ mod redrives;
 mod relay;
 mod replicas;
 mod scheduler_contract;
+mod traces;
 mod wake_up_rules;
 mod webhooks;

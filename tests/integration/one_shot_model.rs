@@ -421,6 +421,7 @@ impl World {
                     callback_url: url_of(callback),
                     not_after: limit_of(limit, now),
                     seen: None,
+                    trace: None,
                 };
                 provisions::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }

@@ -7,7 +7,7 @@ mod enroll;
 mod fixtures;
 mod home;
 mod identities;
-mod import;
+pub(in crate::cli) mod import;
 mod list;
 mod login;
 mod remove;

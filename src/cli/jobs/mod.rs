@@ -3,7 +3,7 @@
 mod cancel;
 mod dismiss;
 mod fire;
-mod import;
+pub(in crate::cli) mod import;
 mod list;
 mod nudge;
 mod redrive;
