@@ -24,7 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::configured::{admin, arm_rules, firing, grouping, scheduler_rules, traces};
-pub use self::configured::{collector, key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks};
+pub use self::configured::{
+    collector, key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks,
+};
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
