@@ -26,8 +26,8 @@ pub(super) fn replicas(replicas: &[Replica], now: DateTime<Utc>) -> Vec<ReplicaR
 
 fn row(replica: &Replica, now: DateTime<Utc>) -> ReplicaRow {
     let offset = replica.clock_offset_ms.and_then(TimeDelta::try_milliseconds);
-    let running = if replica.running { (Tone::Calm, "running") } else { (Tone::Alarm, "silent") };
-    let running = (running.0, running.1.to_owned());
+    let (tone, word) = if replica.running { (Tone::Calm, "running") } else { (Tone::Alarm, "silent") };
+    let running = (tone, word.to_owned());
     let clock = offset.filter(|offset| offset.abs() > TOLERATED_OFFSET);
     let clock = clock.map(|_| (Tone::Warning, "wrong clock".to_owned()));
     ReplicaRow {
