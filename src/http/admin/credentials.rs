@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::call_rate::CallRate;
 use super::config_tokens::ConfigTokens;
 use super::failed_calls::FailedCalls;
 use crate::admin_tokens::{self, StoredTokens, TokenRights};
@@ -29,12 +30,13 @@ pub(in crate::http) struct Credentials {
     config: Arc<ConfigTokens>,
     stored: StoredTokens,
     failed: Arc<FailedCalls>,
+    rate: Arc<CallRate>,
 }
 
 impl Credentials {
     /// The tokens in the configuration and in the database.
     pub(in crate::http) fn new(config: Arc<ConfigTokens>, stored: StoredTokens) -> Self {
-        Self { config, stored, failed: Arc::default() }
+        Self { config, stored, failed: Arc::default(), rate: Arc::default() }
     }
 
     /// Returns the rights of a token that `address` presents, or the error of a missing or invalid one.
@@ -46,16 +48,19 @@ impl Credentials {
         if let Ok(token) = &token
             && self.config.accept(token)
         {
-            return Ok(Holder { rights: of_config(), hash: admin_tokens::hash(token), of_config: true });
+            let hash = admin_tokens::hash(token);
+            self.rate.admit(&hash).map_err(ApiError::TooManyCalls)?;
+            return Ok(Holder { rights: of_config(), hash, of_config: true });
         }
         let hash = token.as_ref().ok().filter(|token| admin_tokens::is_well_formed(token));
         let hash = hash.map(|token| admin_tokens::hash(token));
         if let Some(retry_after) = self.failed.wait(address, hash.as_ref()) {
-            return Err(ApiError::TooManyRequests(retry_after));
+            return Err(ApiError::TooManyFailures(retry_after));
         }
         if let Some(hash) = hash {
             if let Some(rights) = self.stored.present(&hash).await? {
                 self.failed.succeeded(hash);
+                self.rate.admit(&hash).map_err(ApiError::TooManyCalls)?;
                 return Ok(Holder { rights, hash, of_config: false });
             }
             self.failed.refused(&hash);

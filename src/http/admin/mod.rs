@@ -14,6 +14,7 @@ mod agents;
 mod audit;
 mod auth_profiles;
 mod backends;
+mod call_rate;
 mod config_tokens;
 mod credentials;
 mod failed_calls;
@@ -34,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::access::Access;
+pub use self::call_rate::CALLS_PER_SECOND;
 pub use self::config_tokens::ConfigTokens;
 pub(in crate::http) use self::credentials::{Credentials, Holder};
 use self::gate::Gate;

@@ -120,7 +120,7 @@ impl ApiError {
             Self::Temporary(_) => Meaning::unavailable(RETRY_DATABASE),
             Self::AdminApiOff => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AdminApiOff),
             Self::Denied(_) | Self::Forged(_) => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
-            Self::TooManyRequests(retry_after) => Meaning {
+            Self::TooManyFailures(retry_after) | Self::TooManyCalls(retry_after) => Meaning {
                 retry_after: Some(*retry_after),
                 ..Meaning::of(StatusCode::TOO_MANY_REQUESTS, ErrorWord::TooManyRequests)
             },

@@ -86,7 +86,13 @@ pub enum ApiError {
     Forged(&'static str),
     /// 429: too many calls with an invalid admin token came from this address. The next one may come after this time.
     #[error("too many calls with an invalid admin token; retry later")]
-    TooManyRequests(Duration),
+    TooManyFailures(Duration),
+    /// 429: calls with this admin token come too fast. The next one may come after this time.
+    #[error(
+        "too many calls with this admin token: a replica accepts {} per second; retry later",
+        crate::http::admin::CALLS_PER_SECOND
+    )]
+    TooManyCalls(Duration),
     /// 404: the resource does not exist.
     #[error("{0}")]
     NotFound(Cow<'static, str>),

@@ -107,7 +107,8 @@ const COMMON: &[Common] = &[
     Common {
         status: StatusCode::TOO_MANY_REQUESTS,
         error: ErrorWord::TooManyRequests,
-        description: "Too many calls with an invalid admin token came from this address. Retry after `Retry-After`.",
+        description: "Too many calls came with this admin token, or with an invalid one from this address. Retry after \
+                      `Retry-After`.",
         detail: "too many calls with an invalid admin token; retry later",
         occurs: |operation| operation.callers == Callers::Operators,
     },

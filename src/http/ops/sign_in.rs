@@ -99,7 +99,12 @@ pub(super) async fn sign_in(State(ops): State<OpsState>, request: Request) -> Re
             response.headers_mut().insert(SET_COOKIE, cookie::set(&id));
             response
         }
-        Err(error @ (ApiError::InvalidToken(_) | ApiError::NoToken | ApiError::TooManyRequests(_))) => {
+        Err(
+            error @ (ApiError::InvalidToken(_)
+            | ApiError::NoToken
+            | ApiError::TooManyFailures(_)
+            | ApiError::TooManyCalls(_)),
+        ) => {
             let response = ErrorPage(error).into_response();
             let detail = response
                 .extensions()
@@ -141,7 +146,7 @@ async fn open(ops: &OpsState, parts: &Parts, form: &Form) -> Result<Bearing, Api
 /// Uses up a link, and returns the rights of its token.
 async fn by_link(ops: &OpsState, link: &str, address: IpAddr) -> Result<Holder, ApiError> {
     if let Some(retry_after) = ops.credentials.wait(address) {
-        return Err(ApiError::TooManyRequests(retry_after));
+        return Err(ApiError::TooManyFailures(retry_after));
     }
     let signed_in = match Bearing::parse(link) {
         Some(link) => ops.sessions.take_link(&link).await?,
