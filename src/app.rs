@@ -23,35 +23,33 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{arm_rules, firing, grouping, scheduler_rules};
-pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
+use self::configured::{admin, arm_rules, firing, grouping, scheduler_rules, traces};
+pub use self::configured::{
+    collector, key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks,
+};
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
-use crate::admin_tokens::StoredTokens;
-use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups, warm_up};
 use crate::db_clock::DbClock;
-use crate::directory::Directory;
+use crate::domain::release::{COMMIT, VERSION};
 use crate::heartbeat::Heartbeats;
-use crate::http::admin::{AdminState, ConfigTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
-use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
-use crate::operations::Operations;
 use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
+use crate::traces::Exporting;
 use crate::webhooks::Webhooks;
 use crate::webhooks::sender_loop::{self, Grouping};
 
@@ -75,6 +73,8 @@ pub struct App {
     serving: Serving,
     /// Background tasks of authentication: JWKS refresh and portal lookups.
     callers: Vec<callers::Background>,
+    /// The export of traces, if it is on.
+    exporting: Option<Exporting>,
     shutdown_timeout: Duration,
 }
 
@@ -109,6 +109,7 @@ impl App {
         let admin_listener =
             config.http.admin_listen.map(|address| bind(address, "admin_listen")).transpose()?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
+        let (traces, exporting) = traces(config, &clock, &hearts)?;
         // All checks that can fail come before the first claim, so that a failed start leaves no leases behind.
         let others = factory::configured(&config.backends, Some(&keys), &clock).await?;
         require_active(&db, config.backends.first, &others).await?;
@@ -117,7 +118,7 @@ impl App {
                 fires.clone(),
                 db.clone(),
                 Arc::clone(&db_clock),
-                firing(config, Arc::clone(&keys), Arc::clone(&clock))?,
+                (firing(config, Arc::clone(&keys), Arc::clone(&clock))?, traces.clone()),
                 scheduler_rules(config),
                 &hearts,
             )
@@ -149,9 +150,10 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db, webhooks.clone()),
+            admin: admin(config, &db, &backends, webhooks.clone())?,
             operator_sessions: OperatorSessions::new(db.clone()),
             probe: Arc::<Readiness>::clone(&probe),
+            traces,
             requests_at_once: descriptors.requests_at_once(),
         };
         let (routes, admin) = match admin_listener {
@@ -185,6 +187,7 @@ impl App {
                 idle_timeout: config.http.idle_timeout,
             },
             callers,
+            exporting,
             shutdown_timeout: config.stop.shutdown_timeout,
         })
     }
@@ -208,6 +211,7 @@ impl App {
             shutdown,
             serving,
             callers,
+            exporting,
             shutdown_timeout,
         } = self;
         let [requests, fires] = pools.clone();
@@ -245,7 +249,7 @@ impl App {
         let (listen, metrics_listen) = (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
         let admin_listen = serving.admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         let admin_listen = admin_listen.as_ref().map(tracing::field::display);
-        info!(%listen, %metrics_listen, admin_listen, "service started");
+        info!(version = VERSION, commit = COMMIT, %listen, %metrics_listen, admin_listen, "service started");
         let reports = AbortOnDropHandle::new(tokio::spawn(systemd::report(probe, shutdown.clone())));
         serving.run(&shutdown).await;
         let stopping = Instant::now();
@@ -262,6 +266,9 @@ impl App {
         }
         if !ended {
             warn!("shutdown timed out with attempts in flight; they are recovered when their leases expire");
+        }
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
         }
         drop((callers, ring, reports));
         pools.iter().for_each(Db::close);
@@ -296,19 +303,6 @@ fn pools(config: &Config) -> anyhow::Result<[Db; 2]> {
     })?;
     let fires = db.apart(fires)?;
     Ok([db, fires])
-}
-
-fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
-    AdminState {
-        directory: Directory::new(db.clone()),
-        operations: Operations::new(db.clone()),
-        profiles: Profiles::new(db.clone()),
-        identities: IdentityRegistry::new(db.clone()),
-        tokens: StoredTokens::new(db.clone()),
-        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
-        audit: AuditLog::new(db.clone()),
-        webhooks,
-    }
 }
 
 /// Maximum number of connections that wait to be accepted: agents that are fired at the same second all fetch the JWKS,

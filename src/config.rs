@@ -54,6 +54,7 @@ pub use self::sections::portal::lookup::Lookup;
 pub use self::sections::portal::own::OwnPortal;
 pub use self::sections::retries::{Retry, SecondFire};
 pub use self::sections::stopping::Stop;
+pub use self::sections::traces::Traces;
 pub use self::service::Config;
 pub use self::setting::{ENV_PREFIX, Kind, OTHER_VARIABLES, Preset, Section, Setting};
 pub use self::table::SETTINGS;

@@ -9,10 +9,8 @@ use nas_cron_base::clock::{Clock, steady};
 use parking_lot::Mutex;
 
 use crate::db::{Db, DbResult, directory};
-use crate::domain::clock_sample::ClockSample;
+use crate::domain::clock_sample::{ClockSample, TOLERATED_OFFSET};
 
-/// Maximum offset between this machine's clock and the database's that is not reported.
-pub const TOLERATED_OFFSET: TimeDelta = TimeDelta::seconds(5);
 /// Maximum drift between two clocks per second. It makes readings less certain with age, so that newer ones replace them.
 const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
 

@@ -1,6 +1,21 @@
-//! Findings of the checks of `nas-cron doctor`.
+//! Findings about a deployment, with their fixes: pure functions from what was read to words, for `nas-cron doctor` and for
+//! the overview of operators.
+
+mod agents;
+mod backends;
+mod jobs;
+mod keys;
+mod replicas;
+mod webhooks;
 
 use serde::Serialize;
+
+pub use self::agents::{READ, homes, logins};
+pub use self::backends::{switch, wake_ups};
+pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};
+pub use self::keys::active_key;
+pub use self::replicas::{is_running, replicas};
+pub use self::webhooks::webhooks;
 
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -28,6 +28,7 @@
 //! | [`store_error`] | a database failure as `http` reports it |
 //! | [`db_clock`] | this process's estimate of the database's clock |
 //! | [`db`] | all SQL |
+//! | [`traces`] | traces of requests and attempts, for a collector |
 //! | [`heartbeat`] | supervision of the background loops |
 //! | [`membership`] | the right of this replica to make attempts |
 //! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | shutdown phases, shares of the descriptor limit, metrics, settings, findings of `doctor` |
@@ -92,4 +93,5 @@ pub mod own_portal;
 pub mod scheduler;
 pub mod shutdown;
 pub mod store_error;
+pub mod traces;
 pub mod webhooks;

@@ -15,6 +15,7 @@ use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::job_status::JobStatus;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
+use crate::domain::trace_context::TraceContext;
 use crate::store_error::StoreError;
 
 /// A provision request with valid fields.
@@ -32,6 +33,8 @@ pub struct Provision {
     pub auth: Given<AuthChoice>,
     /// The latest start of an attempt.
     pub not_after: Given<NotAfter>,
+    /// The span of the request, if it is recorded in a trace.
+    pub trace: Option<TraceContext>,
 }
 
 impl Provision {
@@ -49,6 +52,7 @@ impl Provision {
             dedup_key: DedupKey::new(dedup_key)?,
             auth: Given::Keep,
             not_after: Given::Keep,
+            trace: None,
         })
     }
 
@@ -64,6 +68,12 @@ impl Provision {
         Ok(Self { not_after, ..self })
     }
 
+    /// Sets the span of the request.
+    #[must_use]
+    pub fn with_trace(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
+    }
+
     fn arm(&self, instance_id: &InstanceId) -> Arm {
         Arm {
             instance_id: instance_id.clone(),
@@ -73,6 +83,7 @@ impl Provision {
             callback_url: self.callback_url.clone(),
             not_after: self.not_after.clone(),
             seen: None,
+            trace: self.trace,
         }
     }
 }

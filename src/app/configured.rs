@@ -2,21 +2,35 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use nas_cron_base::clock::Clock;
 use secrecy::{ExposeSecret, SecretBox};
 
-use crate::backends::factory;
-use crate::config::{Config, Fire, PortalJwks};
+use crate::admin_tokens::StoredTokens;
+use crate::audit::AuditLog;
+use crate::auth_profiles::Profiles;
+use crate::backends::{Backends, factory};
+use crate::config::{self, Config, Fire, PortalJwks};
 use crate::db::Db;
+use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::address_policy::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::fire::connections::Connections;
 use crate::fire::{Firing, authorities};
+use crate::heartbeat::Heartbeats;
+use crate::http::admin::{AdminState, ConfigTokens};
+use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::operations::Operations;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
+use crate::operations::overview::{OverviewRules, Overviews};
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
+use crate::traces::collector::Collector;
+use crate::traces::{Exporting, Traces};
 use crate::webhooks::Webhooks;
 use crate::webhooks::sender::Sender;
 use crate::webhooks::sender_loop::Grouping;
@@ -45,6 +59,15 @@ pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     };
     let own = config.portal.jwks == PortalJwks::Own;
     Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
+}
+
+/// Returns the settings that the overview depends on.
+pub fn overview_rules(config: &Config) -> anyhow::Result<OverviewRules> {
+    Ok(OverviewRules {
+        rotation: rotation_policy(config)?,
+        graces: config.backends.graces.clone(),
+        has_key_encryption_key: config.keys.key_encryption_key.is_some(),
+    })
 }
 
 /// Returns the key that encrypts private keys, if one is configured.
@@ -87,6 +110,53 @@ pub fn webhooks(
     let (policy, client) = addresses(fire)?;
     let sender = Sender::new(Connections::new(policy, &client)?, clock);
     Ok(Webhooks::new(db, sender, encryption_key(kek)?.map(Arc::new)))
+}
+
+/// Returns the state of the admin API.
+pub(super) fn admin(
+    config: &Config,
+    db: &Db,
+    backends: &Backends,
+    webhooks: Webhooks,
+) -> anyhow::Result<AdminState> {
+    let configured = config.backends.configured();
+    Ok(AdminState {
+        directory: Directory::new(db.clone()),
+        operations: Operations::new(db.clone()),
+        overviews: Overviews::new(db.clone(), overview_rules(config)?),
+        profiles: Profiles::new(db.clone()),
+        identities: IdentityRegistry::new(db.clone()),
+        tokens: StoredTokens::new(db.clone()),
+        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
+        audit: AuditLog::new(db.clone()),
+        keys: KeyOperations {
+            db: db.clone(),
+            kek: key_encryption_key(config)?.map(Arc::new),
+            policy: rotation_policy(config)?,
+            alg: config.keys.signing_alg,
+            agents_jwks_url: Some(config.keys.agents_jwks_url.clone()),
+        },
+        backends: BackendOperations::new(db.clone(), backends.outboxes(), configured, backends.moves()),
+        webhooks,
+    })
+}
+
+/// Starts the export of traces, if it is configured.
+pub(super) fn traces(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    hearts: &Heartbeats,
+) -> anyhow::Result<(Traces, Option<Exporting>)> {
+    let Some(traces) = &config.traces else { return Ok((Traces::off(), None)) };
+    let (traces, exporting) =
+        Traces::start(collector(traces)?, traces.sample_ratio, Arc::clone(clock), hearts);
+    Ok((traces, Some(exporting)))
+}
+
+/// Returns the collector of traces.
+pub fn collector(traces: &config::Traces) -> anyhow::Result<Collector> {
+    Collector::new(traces.endpoint.url(), traces.headers.clone())
+        .context("setting up the client of otlp_endpoint failed; install the system's CA certificates")
 }
 
 /// Returns the grouping of events.

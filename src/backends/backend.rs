@@ -55,34 +55,76 @@ pub trait SchedulerBackend: Send + Sync {
 
 /// The limits of a backend. The outbox respects `furthest` and `largest_payload`; the backend itself allows for
 /// `granularity` and `lead`. Serialized in seconds and bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Limits {
     /// Resolution of the backend's timestamps. The lead is at least as long.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
+    #[schema(value_type = f64)]
     pub granularity: Duration,
     /// Time from the wake-up to the one-shot's instant. The built-in loop's timer covers it to the millisecond.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
+    #[schema(value_type = f64)]
     pub lead: Duration,
     /// Maximum time ahead at which the backend accepts a wake-up; later ones are armed when they are near enough.
-    /// `None`: no limit.
-    #[serde(serialize_with = "maybe_seconds")]
+    /// `null`: no limit.
+    #[serde(with = "seconds::optional")]
+    #[schema(value_type = Option<f64>, required)]
     pub furthest: Option<Duration>,
-    /// Maximum length of a body, in bytes.
+    /// Maximum length of a body, in bytes. `null`: no limit.
+    #[serde(with = "bytes")]
+    #[schema(value_type = Option<usize>, required)]
     pub largest_payload: usize,
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// A number of bytes in JSON; `null` for no limit, because not every reader of JSON knows integers beyond 2^53.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(*bytes).filter(|bytes| *bytes != usize::MAX).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(usize::MAX))
+    }
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn maybe_seconds<S: serde::Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => seconds(duration, serializer),
-        None => serializer.serialize_none(),
+/// Durations as JSON numbers of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+
+    pub(super) mod optional {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+        pub(in super::super) fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => super::serialize(duration, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let seconds = Option::<f64>::deserialize(deserializer)?;
+            seconds.map(Duration::try_from_secs_f64).transpose().map_err(serde::de::Error::custom)
+        }
     }
 }
 
@@ -283,6 +325,13 @@ mod tests {
         let shown =
             serde_json::json!({"granularity": 1.0, "lead": 1.5, "furthest": null, "largest_payload": 200});
         assert_eq!(serde_json::to_value(limits).unwrap(), shown);
+        for limits in [
+            limits,
+            Limits { largest_payload: usize::MAX, furthest: Some(Duration::from_hours(1)), ..limits },
+        ] {
+            let json = serde_json::to_value(limits).unwrap();
+            assert_eq!(serde_json::from_value::<Limits>(json).unwrap(), limits);
+        }
         let fire_at = FireAt::parse("2026-06-18T12:34:56Z").unwrap();
         let wake_up = |job: &str| WakeUp {
             instance_id: InstanceId::new("i").unwrap(),

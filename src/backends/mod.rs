@@ -32,6 +32,7 @@ pub mod wakes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +59,8 @@ pub struct Backends {
     scheduler: Arc<Scheduler>,
     /// The external backends.
     others: Vec<(Arc<Backend>, Arc<Outbox>)>,
+    /// Signals that the active backend may have changed.
+    moves: Arc<Notify>,
     /// Stops the tasks that receive wake-ups.
     drain: CancellationToken,
     /// Stops the outboxes and the tasks beside them.
@@ -74,6 +77,7 @@ impl Backends {
         });
         Self {
             others: others.collect(),
+            moves: Arc::default(),
             db,
             scheduler,
             drain: CancellationToken::new(),
@@ -100,11 +104,21 @@ impl Backends {
                 async move { heartbeat::rest(backend.record_results(&db, stop)).await }
             }));
         }
-        let outboxes: Vec<_> = self.others.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
-        let (db, stop) = (self.db.clone(), self.stop.clone());
-        self.tasks.spawn(
-            hearts.supervise("moving", move || moving::run(db.clone(), outboxes.clone(), stop.clone())),
-        );
+        let outboxes = self.outboxes();
+        let (db, moves, stop) = (self.db.clone(), Arc::clone(&self.moves), self.stop.clone());
+        self.tasks.spawn(hearts.supervise("moving", move || {
+            moving::run(db.clone(), outboxes.clone(), Arc::clone(&moves), stop.clone())
+        }));
+    }
+
+    /// Returns the outboxes of the external backends.
+    pub fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        self.others.iter().map(|(_, outbox)| Arc::clone(outbox)).collect()
+    }
+
+    /// Returns the signal that wakes the task that moves one-shots.
+    pub fn moves(&self) -> Arc<Notify> {
+        Arc::clone(&self.moves)
     }
 
     /// Notifies the scheduler and the outboxes that a one-shot was armed and is durable.

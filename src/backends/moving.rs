@@ -1,12 +1,14 @@
 //! Moves every one-shot to the active backend after a switch.
 //!
 //! `nas-cron backend switch` changes one row and runs the move. Every replica also runs it periodically: it finishes
-//! interrupted switches, and moves one-shots that were armed during a switch.
+//! interrupted switches, and moves one-shots that were armed during a switch. A switch by the admin API is left to the
+//! replicas: the one that was called begins at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nas_cron_protocol::BackendName;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -27,13 +29,15 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(2);
 /// Number of rounds between two searches for orphans, which scan the whole outbox.
 const ORPHANS_EVERY: u32 = 20;
 
-/// Runs until `stop`.
-pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
+/// Runs until `stop`. `wake` begins a round at once.
+pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, wake: Arc<Notify>, stop: CancellationToken) {
     let (db, mut round) = (db.patient(), 0_u32);
     let period = if outboxes.is_empty() { PERIOD_ALONE } else { PERIOD };
     loop {
         let pause = period.mul_f64(rand::random_range(0.75..1.25));
-        if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
+        // Elapsed or notified: a round is due.
+        let due = async { drop(tokio::time::timeout(pause, wake.notified()).await) };
+        if heartbeat::rest(stop.run_until_cancelled(due)).await.is_none() {
             return;
         }
         round = round.wrapping_add(1);

@@ -9,19 +9,19 @@ use clap::{Args, Subcommand};
 use nas_cron_base::duration;
 use nas_cron_base::terminal::{self, or_dash, relative};
 use nas_cron_protocol::OrgId;
-use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::audited::{Audited, operator};
-use crate::admin_tokens::{self, AdminToken, TokenError, TokenName, Wanted};
+use super::audited::Audited;
+use super::operator::Operator;
+use crate::admin_tokens::{AdminToken, TokenName, Wanted};
 use crate::audit::Act;
-use crate::db::{Db, directory};
 use crate::domain::actor::Role;
 
 /// Create, list and revoke the bearer tokens of the admin API.
 ///
 /// The service stores only the SHA-256 of a token. Any number of tokens can be valid at once, beside those of the setting
-/// `admin_token_sha256`.
+/// `admin_token_sha256`. The command works on the database, also while the service is down, or with --server on a running
+/// service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -102,27 +102,23 @@ impl Audited for AdminTokensArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: AdminTokensArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: AdminTokensArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        AdminTokensCommand::Create(args) => create(args, db, out).await,
-        AdminTokensCommand::List { json } => list(json, db, out).await,
-        AdminTokensCommand::Revoke { name, json } => revoke(&name, json, db, out).await,
+        AdminTokensCommand::Create(args) => create(args, on, out).await,
+        AdminTokensCommand::List { json } => list(json, on, out).await,
+        AdminTokensCommand::Revoke { name, json } => revoke(&name, json, on, out).await,
     }
 }
 
-async fn create(args: CreateArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let now = directory::now(db).await?;
-    let expires_at = args.expires_in.map(|length| ends_at(now, length)).transpose()?;
-    let wanted = Wanted { name: args.name, role: args.role, org_id: args.org, expires_at };
-    let created = admin_tokens::create(db, &operator(), wanted, now).await.map_err(explained)?;
-    let (token, stored) = created;
+async fn create(args: CreateArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let wanted = Wanted { name: args.name, role: args.role, org_id: args.org, expires_at: None };
+    let ends = |now| args.expires_in.map(|length| ends_at(now, length)).transpose();
+    let created = on.create_token(wanted, ends).await?;
     if args.json {
-        let mut shown = serde_json::to_value(&stored)?;
-        shown["token"] = token.expose_secret().into();
-        return terminal::json(out, &shown);
+        return terminal::json(out, &created);
     }
     // Only the token, so that a script can take it from here.
-    writeln!(out, "{}", token.expose_secret())?;
+    writeln!(out, "{}", created.token)?;
     Ok(())
 }
 
@@ -131,23 +127,12 @@ fn ends_at(now: DateTime<Utc>, length: Duration) -> anyhow::Result<DateTime<Utc>
     end.context("--expires-in: must be shorter; leave it out for a token that does not expire")
 }
 
-/// Number of tokens per statement.
-const PAGE: u32 = 1_000;
-
-async fn list(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (mut tokens, mut after) = (Vec::new(), None);
-    loop {
-        let page = admin_tokens::list(db, None, after.as_deref(), PAGE).await?;
-        tokens.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+async fn list(json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tokens = on.tokens().await?;
     if json {
         return terminal::json(out, &json!({ "tokens": tokens }));
     }
-    let now = directory::now(db).await?;
+    let now = on.now().await?;
     out.write_all(tokens_table(&tokens, now).as_bytes())?;
     Ok(())
 }
@@ -180,24 +165,14 @@ fn state(token: &AdminToken, now: DateTime<Utc>) -> String {
     }
 }
 
-async fn revoke(name: &TokenName, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let revoked = admin_tokens::revoke(db, &operator(), name.as_str()).await.map_err(explained)?;
+async fn revoke(name: &TokenName, json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let revoked = on.revoke_token(name).await?;
     if json {
         return terminal::json(out, &json!({ "name": name.as_str(), "revoked": revoked }));
     }
     let did = if revoked { "is revoked" } else { "was already revoked" };
     writeln!(out, "Admin token {name} {did}.")?;
     Ok(())
-}
-
-/// Adds the next step to an error.
-fn explained(error: TokenError) -> anyhow::Error {
-    match error {
-        // The database error itself: the command line explains it.
-        TokenError::Db(error) => error.into(),
-        TokenError::Unknown(_) => anyhow::anyhow!("{error}; `nas-cron admin-tokens list` shows the tokens"),
-        other => other.into(),
-    }
 }
 
 #[cfg(test)]

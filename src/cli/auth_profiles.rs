@@ -7,21 +7,18 @@ use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, printable};
 use nas_cron_protocol::agent_api::AuthProfiles;
 use nas_cron_protocol::{AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
-use tokio::time::Instant;
 
 use super::audited::Audited;
-use super::directory_error::explained;
+use super::operator::Operator;
 use crate::audit::Act;
-use crate::auth_profiles::{self, PUT_WITHIN, Registry};
-use crate::db::Db;
-use crate::directory::{self, DirectoryError, again};
-use crate::domain::job_auth::AuthEntry;
+use crate::domain::job_auth::{AuthEntry, AuthEntryPage};
 
 /// Show and set the known auth profiles and the default profiles.
 ///
 /// An auth profile (PROVIDER:NAME, such as claude:work) selects credentials that the agent holds; nas-cron never sees the
 /// credentials. A fire carries the profile of its job or else the default of its agent, of its org or of the service, in
-/// this order. The command works on the database, also while the service is down. Changes apply from the next fire on.
+/// this order. The command works on the database, also while the service is down, or with --server on a running service.
+/// Changes apply from the next fire on.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -144,14 +141,14 @@ impl Audited for AuthProfilesArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: AuthProfilesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: AuthProfilesArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         AuthProfilesCommand::List(args) => match &args.place {
-            Some(place) => show(&place.place(), args.json, db, out).await,
-            None => list_all(args.json, db, out).await,
+            Some(place) => show(&place.place(), args.json, on, out).await,
+            None => list_all(args.json, on, out).await,
         },
-        AuthProfilesCommand::Set(args) => set(args, db, out).await,
-        AuthProfilesCommand::Clear(args) => clear(args, db, out).await,
+        AuthProfilesCommand::Set(args) => set(args, on, out).await,
+        AuthProfilesCommand::Clear(args) => clear(args, on, out).await,
     }
 }
 
@@ -164,7 +161,7 @@ fn profiles(texts: &[String]) -> anyhow::Result<Vec<AuthProfile>> {
     texts.iter().enumerate().map(|(index, text)| profile(text, index + 1)).collect()
 }
 
-async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn set(args: SetArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let place = args.place.place();
     let known = Some(profiles(&args.profiles)?).filter(|profiles| !profiles.is_empty());
     let default = match args.default.as_slice() {
@@ -172,24 +169,15 @@ async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
         [] => Given::Keep,
         words => Given::Set(AuthChoice::from_words("--default", words).map_err(anyhow::Error::msg)?),
     };
-    let wanted = Registry::new(known, default)?;
-    let there = auth_profiles::put(db, &place, &wanted, None, Instant::now() + PUT_WITHIN).await?;
-    if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
-        return Err(explained(DirectoryError::Unknown(instance_id.clone())));
-    }
-    show(&place, args.json, db, out).await
+    on.put_auth_profiles(&place, known, default).await?;
+    show(&place, args.json, on, out).await
 }
 
-async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn clear(args: ClearArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let place = args.place.place();
-    // A misspelt agent must not look like a success.
-    if let AuthPlace::Instance(instance_id) = &place {
-        directory::find(db, instance_id).await.map_err(explained)?;
-    }
     let named = profiles(&args.profiles)?;
-    let only = Some(named.as_slice()).filter(|named| !named.is_empty());
-    let forgotten = again(|| auth_profiles::forget(db, &place, only, None)).await?;
-    show(&place, args.json, db, out).await?;
+    let forgotten = on.forget_auth_profiles(&place, &named).await?;
+    show(&place, args.json, on, out).await?;
     ensure!(
         forgotten >= named.len() as u64,
         "removed {forgotten} of {}: the others were not known there; `nas-cron auth-profiles list` shows all entries",
@@ -199,8 +187,8 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
 }
 
 /// Shows the current profiles and defaults of a place.
-async fn show(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let found = auth_profiles::of_place(db, place, None).await.map_err(explained)?;
+async fn show(place: &AuthPlace, json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let found = on.auth_profiles(place).await?;
     if json {
         return terminal::json(out, &found);
     }
@@ -243,11 +231,18 @@ fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
 /// Maximum number of entries in the list of all places.
 const ENTRIES_MAX: usize = 10_000;
 
-async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let limit = i64::try_from(ENTRIES_MAX + 1)?;
-    let mut entries = crate::db::auth_profiles::all_entries(db, limit).await?;
-    let more = entries.len() > ENTRIES_MAX;
-    entries.truncate(ENTRIES_MAX);
+async fn list_all(json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut all = AuthEntryPage { entries: Vec::new(), next: None };
+    loop {
+        let room = u32::try_from(ENTRIES_MAX - all.entries.len())?;
+        let page = on.auth_entries(None, room, all.next.as_deref()).await?;
+        all.entries.extend(page.entries);
+        all.next = page.next;
+        if all.next.is_none() || all.entries.len() >= ENTRIES_MAX {
+            break;
+        }
+    }
+    let (entries, more) = (all.entries, all.next.is_some());
     if json {
         return terminal::json(out, &serde_json::json!({ "entries": entries, "more": more }));
     }

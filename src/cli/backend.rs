@@ -4,25 +4,18 @@ mod switch;
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use futures::future::join_all;
 use nas_cron_base::terminal::{self, counted, or_dash, relative, shortened};
 use nas_cron_protocol::BackendName;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::audited::Audited;
+use super::operator::Place;
 use crate::audit::Act;
-use crate::backends::outbox::Outbox;
-use crate::backends::postgres::Postgres;
-use crate::backends::{Backend, Limits, SchedulerBackend};
-use crate::db::{Db, directory, wake_ups};
-use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
+use crate::domain::active_backend::Left;
+use crate::operations::backends::{BackendOperations, BackendStatus};
 
 /// Show or switch the scheduler backend.
 ///
@@ -46,13 +39,14 @@ pub struct BackendArgs {
 enum BackendCommand {
     /// Show the active backend, and the wake-ups and reachability of each backend.
     ///
-    /// Reachability is tested from this machine, with the settings of this command.
+    /// Reachability is tested from this machine with the settings of this command, or with --server from the server.
     #[command(after_help = "\
 Columns:
   ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
   WANTED     wake-ups that are not yet armed at the backend
   ARMED      wake-ups that the backend has confirmed
   UNWANTED   wake-ups that are not yet cancelled at the backend
+  OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
 
 Example:
   nas-cron backend status --json | jq '.unfinished'")]
@@ -68,114 +62,36 @@ impl Audited for BackendArgs {
     fn act(&self) -> Option<Act> {
         match &self.command {
             BackendCommand::Status { .. } => None,
-            BackendCommand::Switch(args) => Some(Act::new("switch_backend").about("backend", args.backend)),
+            BackendCommand::Switch(args) => args.act(),
         }
     }
 }
 
-/// Context of the commands.
-#[derive(Debug)]
-pub struct BackendContext {
-    /// The database.
-    pub db: Db,
-    /// The configured backends at which this command can arm and cancel wake-ups.
-    pub outboxes: Vec<Outbox>,
-    /// All backends that are configured here.
-    pub configured: Vec<BackendName>,
-    /// Cancelled when the operator interrupts the command.
-    pub stop: CancellationToken,
-}
-
-impl BackendContext {
-    /// Creates the context. `call_timeout` limits each call to one of `backends`.
-    pub fn new(
-        db: Db,
-        backends: Vec<Backend>,
-        call_timeout: Duration,
-        configured: Vec<BackendName>,
-        stop: CancellationToken,
-    ) -> Self {
-        let outbox = |backend| Outbox::new(db.clone(), Arc::new(backend), call_timeout);
-        let outboxes = backends.into_iter().map(outbox).collect();
-        Self { db, outboxes, configured, stop }
-    }
-
-    fn outbox(&self, backend: BackendName) -> Option<&Outbox> {
-        self.outboxes.iter().find(|outbox| outbox.backend().name() == backend)
-    }
-
-    fn has(&self, backend: BackendName) -> bool {
-        backend == BackendName::Postgres || self.configured.contains(&backend)
-    }
-}
-
-/// Runs the command, and writes its result to `out`.
-pub async fn run(args: BackendArgs, context: &BackendContext, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Runs the command until `stop`, and writes its result to `out`.
+pub async fn run(
+    args: BackendArgs,
+    on: &Place<BackendOperations>,
+    stop: CancellationToken,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     match args.command {
-        BackendCommand::Status { json } => status(json, context, out).await,
-        BackendCommand::Switch(args) => switch::run(&args, context, out).await,
+        BackendCommand::Status { json } => status(json, on, out).await,
+        BackendCommand::Switch(args) => switch::run(&args, on, &stop, out).await,
     }
 }
 
-/// Returns the active backend. There is none before the first start of the service.
-async fn active(db: &Db) -> anyhow::Result<ActiveBackend> {
-    match wake_ups::find_active(db).await? {
-        Some(active) => Ok(active),
-        None => bail!(
-            "no backend is active yet: `nas-cron serve` activates the one named by NAS_CRON_BACKEND at its first start"
-        ),
-    }
-}
-
-/// State of one backend, as `status` shows it.
-#[derive(Debug, serde::Serialize)]
-struct Standing {
-    #[serde(flatten)]
-    counts: BackendCounts,
-    /// True if its settings are present here.
-    configured: bool,
-    /// Its limits, if it is configured.
-    limits: Option<Limits>,
-    /// True if it was reachable just now; `None` if this command cannot reach it with its settings.
-    answers: Option<bool>,
-    /// The error, if it was unreachable.
-    error: Option<String>,
-}
-
-async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> anyhow::Result<()> {
-    let db = &context.db;
-    let active = active(db).await?;
-    let now = directory::now(db).await?;
-    let left = wake_ups::left(db, active.switched_at).await?;
-    let counts = wake_ups::counts(db).await?;
-    let backends = join_all(counts.into_iter().map(async |counts| {
-        let health = match context.outbox(counts.backend) {
-            Some(outbox) => Some(outbox.backend().health().await.map_err(|error| error.to_string())),
-            // The statements above have just reached the database.
-            None => (counts.backend == BackendName::Postgres).then_some(Ok(())),
-        };
-        let answers = health.as_ref().map(Result::is_ok);
-        let error = health.and_then(Result::err);
-        let limits = match counts.backend {
-            BackendName::Postgres => Some(Backend::Postgres(Postgres).limits()),
-            other => context.outbox(other).map(|outbox| outbox.backend().limits()),
-        };
-        Standing { configured: context.has(counts.backend), limits, answers, error, counts }
-    }))
-    .await;
+async fn status(json: bool, on: &Place<BackendOperations>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let status = on.backends().await?;
     if json {
-        let report = json!({
-            "active": active.backend, "generation": active.generation, "switched_at": active.switched_at,
-            "unfinished": left.count() > 0, "left": left, "backends": backends,
-        });
-        return terminal::json(out, &report);
+        return terminal::json(out, &status);
     }
-    out.write_all(status_text(&active, &left, &backends, now).as_bytes())?;
+    let now = on.now().await?;
+    out.write_all(status_text(&status, now).as_bytes())?;
     Ok(())
 }
 
-fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: DateTime<Utc>) -> String {
-    let ActiveBackend { backend, generation, switched_at } = active;
+fn status_text(status: &BackendStatus, now: DateTime<Utc>) -> String {
+    let BackendStatus { active: backend, generation, switched_at, left, backends, .. } = status;
     let since = relative(now, *switched_at);
     let mut text = format!("Active backend: {backend} (activated {since}, generation {generation}).\n\n");
     let mut table = terminal::table(&[
@@ -186,6 +102,7 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
         "WANTED",
         "ARMED",
         "UNWANTED",
+        "OVERDUE",
         "LAST ERROR",
     ]);
     for one in backends {
@@ -202,6 +119,7 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
             count(counts.wanted),
             count(counts.armed),
             count(counts.unwanted),
+            count(counts.overdue),
             or_dash(error.map(|error| shortened(&terminal::printable(error), 60))),
         ]);
     }
@@ -257,6 +175,9 @@ mod tests {
         _args: BackendArgs,
     }
 
+    use crate::domain::active_backend::BackendCounts;
+    use crate::operations::backends::Standing;
+
     fn standing(backend: BackendName, one_shots: i64) -> Standing {
         let counts = BackendCounts {
             backend,
@@ -265,6 +186,7 @@ mod tests {
             postponed: 0,
             armed: 0,
             unwanted: 0,
+            overdue: 0,
             last_error: None,
         };
         Standing { counts, configured: true, limits: None, answers: Some(true), error: None }
@@ -273,11 +195,6 @@ mod tests {
     #[test]
     fn status_shows_an_unfinished_switch() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let active = ActiveBackend {
-            backend: BackendName::Nats,
-            generation: 3,
-            switched_at: now - TimeDelta::minutes(5),
-        };
         let mut nats = standing(BackendName::Nats, 9_000);
         (nats.counts.wanted, nats.counts.armed) = (400, 8_600);
         let mut qstash = standing(BackendName::Qstash, 0);
@@ -285,27 +202,40 @@ mod tests {
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, postponed: 1, last_error: None };
-        let all = [standing(BackendName::Postgres, 1_003), qstash, direct, nats];
-        insta::assert_snapshot!(status_text(&active, &left, &all, now), @"
+        (nats.counts.overdue, nats.counts.one_shots) = (2, 9_000);
+        let backends = vec![standing(BackendName::Postgres, 1_003), qstash, direct, nats];
+        let status = BackendStatus {
+            active: BackendName::Nats,
+            generation: 3,
+            switched_at: now - TimeDelta::minutes(5),
+            unfinished: true,
+            left,
+            backends,
+        };
+        insta::assert_snapshot!(status_text(&status, now), @"
         Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres       yes         yes        1003       -       -      -         -
-        qstash         yes         no         0          0       0      12        did not answer in time
-        qstash_direct  no          -          0          0       0      0         -
-        nats           yes         yes        9000       400     8600   0         -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
+        postgres       yes         yes        1003       -       -      -         -        -
+        qstash         yes         no         0          0       0      12        0        did not answer in time
+        qstash_direct  no          -          0          0       0      0         0        -
+        nats           yes         yes        9000       400     8600   0         2        -
 
         1 wake-up is further in the future than nats accepts, and will be armed there later.
 
         The switch is unfinished: 1000 one-shots to move, 399 wake-ups to arm, 12 wake-ups to cancel. The running replicas complete it; `nas-cron backend switch nats` completes it now.
         ");
-        let quiet = [standing(BackendName::Postgres, 1)];
-        let active = ActiveBackend { backend: BackendName::Postgres, ..active };
-        insta::assert_snapshot!(status_text(&active, &Left::default(), &quiet, now), @"
+        let quiet = BackendStatus {
+            active: BackendName::Postgres,
+            left: Left::default(),
+            backends: vec![standing(BackendName::Postgres, 1)],
+            ..status
+        };
+        insta::assert_snapshot!(status_text(&quiet, now), @"
         Active backend: postgres (activated 5 min ago, generation 3).
 
-        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres  yes         yes        1          -       -      -         -
+        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
+        postgres  yes         yes        1          -       -      -         -        -
         ");
     }
 
@@ -341,7 +271,7 @@ mod tests {
         insta::assert_snapshot!(status.render_long_help(), @r#"
         Show the active backend, and the wake-ups and reachability of each backend.
 
-        Reachability is tested from this machine, with the settings of this command.
+        Reachability is tested from this machine with the settings of this command, or with --server from the server.
 
         Usage: status [OPTIONS]
 
@@ -357,6 +287,7 @@ mod tests {
           WANTED     wake-ups that are not yet armed at the backend
           ARMED      wake-ups that the backend has confirmed
           UNWANTED   wake-ups that are not yet cancelled at the backend
+          OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
 
         Example:
           nas-cron backend status --json | jq '.unfinished'
@@ -381,6 +312,9 @@ mod tests {
                   Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds
                   late
 
+              --dry-run
+                  Show what would be moved and test the backend, without changing anything
+
               --json
                   Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`
 
@@ -388,6 +322,7 @@ mod tests {
                   Print help (see a summary with '-h')
 
         Examples:
+          nas-cron backend switch nats --dry-run      Count what would be moved, and test the backend
           nas-cron backend switch nats
           nas-cron backend switch postgres --json
           nas-cron backend switch qstash --force      Even if it is unreachable now

@@ -8,6 +8,7 @@ mod exposure;
 mod keys;
 mod portals;
 mod replicas;
+mod traces;
 mod webhooks;
 mod work;
 
@@ -112,6 +113,7 @@ const LAST: &[Check] = checks![
     "dormant jobs", Schema, work::dormant;
     "holds", Schema, work::holds;
     "webhooks", Schema, webhooks::webhooks;
+    "traces", Nothing, traces::collector;
     "homes", Schema, work::homes;
     "logins", Schema, work::logins;
 ];

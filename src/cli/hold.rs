@@ -6,13 +6,13 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relative};
-use nas_cron_protocol::admin_api::{Coverage, HoldScope, StandingHold};
+use nas_cron_protocol::admin_api::{Coverage, StandingHold};
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::audited::Audited;
 use super::operator::Operator;
 use crate::audit::Act;
-use crate::domain::hold::HoldTarget;
+use crate::domain::hold::{HoldTarget, named};
 
 /// Hold the fires of all agents, of an org, of one agent or of one job.
 ///
@@ -118,16 +118,6 @@ impl Audited for ReleaseArgs {
     }
 }
 
-/// Names the subject of a hold.
-pub(super) fn named(scope: HoldScope, scope_id: &str, job_id: Option<&str>) -> String {
-    match scope {
-        HoldScope::All => "the whole service".to_owned(),
-        HoldScope::Org => format!("org {scope_id}"),
-        HoldScope::Instance => format!("agent {scope_id}"),
-        HoldScope::Job => format!("job {} of agent {scope_id}", job_id.unwrap_or_default()),
-    }
-}
-
 /// Runs the command, and writes its result to `out`.
 pub async fn run(args: HoldArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match (args.command, args.scope) {
@@ -217,6 +207,8 @@ mod tests {
     use chrono::TimeDelta;
     use clap::{CommandFactory, FromArgMatches};
     use nas_cron_protocol::admin_api::Hold;
+
+    use nas_cron_protocol::admin_api::HoldScope;
 
     use super::*;
 

@@ -20,12 +20,15 @@ pub mod hold;
 mod import_file;
 pub mod jobs;
 pub mod keys;
+mod man;
 mod migrate;
 pub mod operator;
 mod operator_command;
 pub mod orgs;
 mod process;
 mod serve;
+pub mod status;
+pub mod transfer;
 pub mod webhooks;
 
 use std::process::ExitCode;
@@ -33,8 +36,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nas_cron_base::output;
 
-use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithWebhooks};
+use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithService, WithWebhooks};
 use self::process::{failed, in_runtime};
+use crate::domain::release;
 
 const LONG_ABOUT: &str = "\
 One-shot cron for agents that scale to zero.
@@ -74,7 +78,7 @@ fn after_help() -> String {
 
 /// One-shot cron for agents that scale to zero.
 #[derive(Debug, Parser)]
-#[command(name = "nas-cron", version, long_about = LONG_ABOUT, after_help = after_help())]
+#[command(name = "nas-cron", version = release::line(), long_about = LONG_ABOUT, after_help = after_help())]
 #[command(arg_required_else_help = true, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
@@ -87,6 +91,7 @@ enum Command {
     #[cfg(feature = "dev")]
     Dev(nas_cron_dev::dev::Dev),
     Migrate(migrate::Migrate),
+    Status(Operate<status::StatusArgs, WithService>),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
     Orgs(Operate<orgs::OrgsArgs>),
@@ -98,6 +103,8 @@ enum Command {
     AdminTokens(Operate<admin_tokens::AdminTokensArgs>),
     Audit(Operate<audit::AuditArgs>),
     Webhooks(Operate<webhooks::WebhooksArgs, WithWebhooks>),
+    Export(Operate<transfer::export::ExportArgs>),
+    Import(Operate<transfer::import::ImportArgs>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),
@@ -106,6 +113,7 @@ enum Command {
     Config(config::Config),
     Health(health::Health),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Cli {
@@ -116,6 +124,7 @@ impl Cli {
             #[cfg(feature = "dev")]
             Command::Dev(command) => in_runtime(command.run(&dev::InProcess)),
             Command::Migrate(command) => in_runtime(command.run()),
+            Command::Status(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
             Command::Orgs(command) => in_runtime(command.run()),
@@ -127,6 +136,8 @@ impl Cli {
             Command::AdminTokens(command) => in_runtime(command.run()),
             Command::Audit(command) => in_runtime(command.run()),
             Command::Webhooks(command) => in_runtime(command.run()),
+            Command::Export(command) => in_runtime(command.run()),
+            Command::Import(command) => in_runtime(command.run()),
             #[cfg(feature = "dev")]
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),
@@ -135,6 +146,7 @@ impl Cli {
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         };
         output::ended(result, failed)
     }
@@ -178,6 +190,7 @@ mod tests {
           dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and demo
                          agents
           migrate        Migrate the database schema to the version of this binary
+          status         Show what fires, what does not, and what needs attention
           agents         Register, list, show, disable and remove agents
           jobs           List, show, cancel, fire, redrive, nudge and import one-shots
           orgs           List and show orgs, and delete everything of an org
@@ -189,6 +202,8 @@ mod tests {
           admin-tokens   Create, list and revoke the bearer tokens of the admin API
           audit          Read the audit log: who changed what, from where, with which outcome
           webhooks       Add, list, change and test the webhooks that receive events
+          export         Export agents, logins, auth profiles and one-shots as JSON Lines
+          import         Import agents, logins, auth profiles and one-shots that `nas-cron export` has written
           bench          Measure the lateness and throughput of a running service
           cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
           mcp            Serve one-shots as MCP tools for a model, on stdin and stdout
@@ -196,6 +211,7 @@ mod tests {
           config         Show the configuration, the table of settings, or an example file
           health         Check whether the service on this machine is alive or ready
           completions    Print a completion script for a shell
+          man            Write the manual pages: one for each command
           help           Print this message or the help of the given subcommand(s)
 
         Options:

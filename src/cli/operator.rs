@@ -4,10 +4,17 @@
 mod admin_client;
 mod agents;
 mod audit;
+mod auth_profiles;
+mod backends;
 mod holds;
 mod jobs;
+mod keys;
+mod logins;
 mod orgs;
+mod overview;
 mod server_args;
+mod tokens;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -37,13 +44,11 @@ impl Operator {
         Self::Database(db, operations)
     }
 
-    /// Returns the database. Fails if the command works through the admin API.
-    pub(super) fn database(&self) -> anyhow::Result<&Db> {
+    /// Returns the database. Fails for `reason` if the command works through the admin API.
+    pub(super) fn database(&self, reason: &str) -> anyhow::Result<&Db> {
         match self {
             Self::Database(db, _) => Ok(db),
-            Self::Server(_) => anyhow::bail!(
-                "this command works on the database only: run it without --server, with database_url"
-            ),
+            Self::Server(_) => Err(database_only(reason)),
         }
     }
 
@@ -68,8 +73,36 @@ impl Operator {
     }
 }
 
+/// The place of a command whose operations need more than the database.
+#[derive(Debug)]
+pub enum Place<T> {
+    /// The operations on a database.
+    Database(T),
+    /// The admin API of a service.
+    Server(AdminClient),
+}
+
+impl<T> Place<T> {
+    /// Returns the operations on the database. Fails for `reason` if the command works through the admin API.
+    pub(super) fn database(&self, reason: &str) -> anyhow::Result<&T> {
+        match self {
+            Self::Database(on) => Ok(on),
+            Self::Server(_) => Err(database_only(reason)),
+        }
+    }
+}
+
+fn database_only(reason: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "this command works on the database only, because {reason}: run it without --server, with database_url"
+    )
+}
+
+/// A request without a body.
+const NO_BODY: Option<&()> = None;
+
 /// Returns the error as the admin API describes it.
-fn explained(error: OperationError) -> anyhow::Error {
+pub(super) fn explained(error: OperationError) -> anyhow::Error {
     match error {
         // The database error itself: the command line explains it.
         OperationError::Db(error) | OperationError::Directory(DirectoryError::Db(error)) => error.into(),

@@ -1,4 +1,5 @@
-//! Shared parts of the operator's commands. They work on the database directly, also while the service is down.
+//! Shared parts of the operator's commands. They work on the database directly, also while the service is down, or through
+//! the admin API of a running service.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -10,14 +11,16 @@ use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::counted;
 use nas_cron_base::{output, signals};
-use secrecy::ExposeSecret;
 
 use super::audited::{Audited, recorded};
-use super::operator::{Operator, ServerArgs};
+use super::operator::{AdminClient, Operator, Place, ServerArgs};
 use super::process::{init_log, warn};
-use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, webhooks};
+use super::{
+    admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, status, transfer, webhooks,
+};
 use crate::app;
 use crate::backends::factory;
+use crate::backends::outbox::Outbox;
 use crate::config::key::{
     AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE,
     PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
@@ -26,7 +29,9 @@ use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};
 use crate::db::{Db, DbOptions, reach};
 use crate::db_clock::DbClock;
-use crate::keys::{KeyEncryptionKey, KeyRing};
+use crate::keys::KeyRing;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
 
 /// Interval between reads of the signing keys, for a command that signs.
 const KEYS_FRESH_EVERY: Duration = Duration::from_secs(3);
@@ -92,6 +97,16 @@ impl Pick for WithBackends {
     }
 }
 
+/// The settings that the overview depends on: those of keys and of backends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithService;
+
+impl Pick for WithService {
+    fn takes(setting: &Setting) -> bool {
+        WithKeys::takes(setting) || WithBackends::takes(setting)
+    }
+}
+
 /// The settings of the `webhooks` command: the database, the rules for addresses, and the key that encrypts secrets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithWebhooks;
@@ -125,10 +140,6 @@ fn other_schema(state: &SchemaState) -> String {
 
 impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
-        anyhow::ensure!(
-            self.server.is_absent(),
-            "this command works on the database only: run it without --server, with database_url"
-        );
         let settings = self.flags.settings();
         let database = settings.database()?;
         init_log(&settings)?;
@@ -146,13 +157,19 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
 
     /// Connects to the service that the command works on: its database, or with `--server` its admin API.
     async fn operator(&self) -> anyhow::Result<Operator> {
-        match self.server.client()? {
-            Some(client) => {
-                init_log(&self.flags.settings())?;
-                Ok(Operator::Server(client))
-            }
+        match self.client()? {
+            Some(client) => Ok(Operator::Server(client)),
             None => Ok(Operator::on(self.connect().await?)),
         }
+    }
+
+    /// Returns the client of the server that the command works on; `None` if it works on the database.
+    fn client(&self) -> anyhow::Result<Option<AdminClient>> {
+        let client = self.server.client()?;
+        if client.is_some() {
+            init_log(&self.flags.settings())?;
+        }
+        Ok(client)
     }
 
     fn shown(&self, setting: &Setting) -> Option<String> {
@@ -169,6 +186,17 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             own_portal: self.flags.settings().own_portal(),
         };
         on.recorded(self.args.act(), agents::run(self.args, &on, urls, &mut output::stdout())).await
+    }
+}
+
+impl Operate<status::StatusArgs, WithService> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let on = self.operator().await?;
+        let rules = match &on {
+            Operator::Database(..) => Some(app::overview_rules(&self.flags.settings().config()?)?),
+            Operator::Server(_) => None,
+        };
+        on.recorded(self.args.act(), status::run(self.args, &on, rules, &mut output::stdout())).await
     }
 }
 
@@ -202,8 +230,8 @@ impl Operate<hold::ReleaseArgs> {
 
 impl Operate<admin_tokens::AdminTokensArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        recorded(&db, self.args.act(), admin_tokens::run(self.args, &db, &mut output::stdout())).await
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), admin_tokens::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
@@ -216,33 +244,52 @@ impl Operate<audit::AuditArgs> {
 
 impl Operate<auth_profiles::AuthProfilesArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let on = self.operator().await?;
+        on.recorded(self.args.act(), auth_profiles::run(self.args, &on, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::export::ExportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        recorded(&db, self.args.act(), auth_profiles::run(self.args, &db, &mut output::stdout())).await
+        recorded(&db, self.args.act(), transfer::export::run(self.args, &db, &mut output::stdout())).await
+    }
+}
+
+impl Operate<transfer::import::ImportArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        recorded(&db, self.args.act(), transfer::import::run(self.args, &db, &mut output::stdout())).await
     }
 }
 
 impl Operate<keys::KeysArgs, WithKeys> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(client) = self.client()? {
+            let on = Place::Server(client);
+            return keys::run(self.args, &on, &mut output::stdout()).await.map(|()| ExitCode::SUCCESS);
+        }
         let db = self.connect().await?;
         let config = self.flags.settings().config()?;
-        let policy = app::rotation_policy(&config)?;
-        let config = config.keys;
-        let kek = config.key_encryption_key.as_ref();
-        let kek = kek.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?;
-        let context = keys::KeysContext {
+        let on = Place::Database(KeyOperations {
             db: db.clone(),
-            kek: kek.map(Arc::new),
-            policy,
-            alg: config.signing_alg,
-            agents_jwks_url: Some(config.agents_jwks_url),
-        };
-        recorded(&db, self.args.act(), keys::run(self.args, &context, &mut output::stdout())).await
+            kek: app::key_encryption_key(&config)?.map(Arc::new),
+            policy: app::rotation_policy(&config)?,
+            alg: config.keys.signing_alg,
+            agents_jwks_url: Some(config.keys.agents_jwks_url),
+        });
+        recorded(&db, self.args.act(), keys::run(self.args, &on, &mut output::stdout())).await
     }
 }
 
 impl Operate<backend::BackendArgs, WithBackends> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let stop = signals::on_signal()?;
+        if let Some(client) = self.client()? {
+            let on = Place::Server(client);
+            let done = backend::run(self.args, &on, stop, &mut output::stdout()).await;
+            return done.map(|()| ExitCode::SUCCESS);
+        }
         let backends = self.flags.settings().backends()?;
         let db = self.connect().await?;
         let clock = DbClock::read(&db, Arc::new(SystemClock));
@@ -260,14 +307,11 @@ impl Operate<backend::BackendArgs, WithBackends> {
             });
         }
         let others = factory::configured(&backends, keys.as_ref(), &clock).await?;
-        let context = backend::BackendContext::new(
-            db.clone(),
-            others,
-            backends.call_timeout,
-            backends.configured(),
-            stop,
-        );
-        recorded(&db, self.args.act(), backend::run(self.args, &context, &mut output::stdout())).await
+        let outbox = |backend| Arc::new(Outbox::new(db.clone(), Arc::new(backend), backends.call_timeout));
+        let outboxes = others.into_iter().map(outbox).collect();
+        let on = BackendOperations::new(db.clone(), outboxes, backends.configured(), Arc::default());
+        let on = Place::Database(on);
+        recorded(&db, self.args.act(), backend::run(self.args, &on, stop, &mut output::stdout())).await
     }
 
     /// Returns the signing keys for a backend that delivers fires itself, or `None` if no such backend is configured or
@@ -283,11 +327,16 @@ impl Operate<backend::BackendArgs, WithBackends> {
 
 impl Operate<webhooks::WebhooksArgs, WithWebhooks> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(client) = self.client()? {
+            let on = Place::Server(client);
+            return webhooks::run(self.args, &on, &mut output::stdout()).await.map(|()| ExitCode::SUCCESS);
+        }
         let sending = self.flags.settings().sending()?;
         let db = self.connect().await?;
         let clock = DbClock::read(&db, Arc::new(SystemClock));
         let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
         let webhooks = app::webhooks(db.clone(), &sending.fire, sending.key_encryption_key.as_ref(), clock)?;
-        recorded(&db, self.args.act(), webhooks::run(self.args, &webhooks, &mut output::stdout())).await
+        let on = Place::Database(webhooks);
+        recorded(&db, self.args.act(), webhooks::run(self.args, &on, &mut output::stdout())).await
     }
 }

@@ -127,7 +127,7 @@ fn args(setting: &Setting) -> impl Iterator<Item = Arg> {
         .help(format!("{}{seen} [env: {}] {default}", setting.help, setting.env()));
     let own = match setting.kind {
         // Negative ones are refused with the reason.
-        Kind::Duration { .. } | Kind::Count { .. } => own.allow_hyphen_values(true),
+        Kind::Duration { .. } | Kind::Count { .. } | Kind::Ratio => own.allow_hyphen_values(true),
         Kind::Switch => own.num_args(0..=1).require_equals(true).default_missing_value("true"),
         kind if kind.is_list() => own.action(ArgAction::Append),
         _ => own,

@@ -1,5 +1,6 @@
 //! Parsing of values: one pure function per kind of setting. Errors never quote the value, which may be a secret.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 use nas_cron_base::duration::{self, NotADuration};
+use percent_encoding::percent_decode_str;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::problem::Wrong;
 
@@ -65,6 +68,29 @@ pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Durat
         _ if duration > max => Err(Wrong::new("is too long", fix())),
         _ => Ok(duration),
     }
+}
+
+/// Parses a number from 0 to 1.
+pub(super) fn ratio(text: &str) -> Result<f64, Wrong> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| Wrong::new("is not a number from 0 to 1", "set a share such as 0.1 or 1"))
+}
+
+/// Parses headers: `name=value`, with commas or line breaks between them, and values percent-encoded, as in
+/// `OTEL_EXPORTER_OTLP_HEADERS`. All are marked as sensitive.
+pub(super) fn headers(text: &str) -> Result<HeaderMap, Wrong> {
+    // No part of the text is shown: it is a secret.
+    let wrong = |problem| Wrong::new(problem, "set headers such as authorization=Bearer%20TOKEN,x-tenant=a");
+    let mut headers = HeaderMap::new();
+    for header in text.split([',', '\n']).map(str::trim).filter(|header| !header.is_empty()) {
+        let (name, value) = header.split_once('=').ok_or_else(|| wrong("has a header without ="))?;
+        let name = HeaderName::try_from(name.trim()).map_err(|_| wrong("has an invalid header name"))?;
+        let value: Cow<'_, [u8]> = percent_decode_str(value.trim()).into();
+        let mut value = HeaderValue::from_bytes(&value).map_err(|_| wrong("has an invalid header value"))?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 /// Parses a boolean.
@@ -213,11 +239,40 @@ mod tests {
         assert!(log_filter("\u{20000}[").is_err(), "where the parser itself would panic");
     }
 
+    #[test]
+    fn headers_are_pairs_with_percent_encoded_values() {
+        let headers = headers("authorization=Bearer%20a%3D%3D, x-tenant = b\nx-more=c=d").unwrap();
+        assert_eq!(headers["authorization"], "Bearer a==");
+        assert_eq!(
+            (&headers["x-tenant"], &headers["x-more"]),
+            (&"b".parse().unwrap(), &"c=d".parse().unwrap())
+        );
+        assert!(headers.values().all(HeaderValue::is_sensitive));
+        for (text, problem) in [
+            ("secret", "has a header without ="),
+            ("a b=secret", "has an invalid header name"),
+            ("a=secret%0A", "has an invalid header value"),
+        ] {
+            let wrong = super::headers(text).unwrap_err();
+            assert_eq!(wrong.wrong, problem);
+            assert!(!format!("{wrong:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn ratios_are_from_0_to_1() {
+        let shown = ["0", "0.25", "1"].map(|text| ratio(text).unwrap().to_string());
+        assert_eq!(shown, ["0", "0.25", "1"]);
+        for text in ["", "-0.1", "1.1", "NaN", "10%"] {
+            assert!(ratio(text).is_err(), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_panics_and_hashes_round_trip(text in ".{0,80}", bytes: [u8; 32]) {
             let _ = (address(&text), network(&text));
-            let _ = (hash(&text), key(&text), log_filter(&text), duration(&text, Duration::ZERO, Duration::MAX));
+            let _ = (ratio(&text), headers(&text), hash(&text), key(&text), log_filter(&text), duration(&text, Duration::ZERO, Duration::MAX));
             prop_assert_eq!(hash(&hex::encode(bytes)).unwrap(), bytes);
             prop_assert_eq!(hash(&hex::encode_upper(bytes)).unwrap(), bytes);
         }

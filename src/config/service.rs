@@ -24,6 +24,7 @@ use super::sections::portal::own::{self, OwnPortal};
 use super::sections::portal::{self, Portal};
 use super::sections::retries::{self, Duplicate, Retry, SecondFire};
 use super::sections::stopping::{self, Stop};
+use super::sections::traces::{self, Traces};
 use super::table::SETTINGS;
 
 /// Complete configuration of `serve`. `Debug` shows no secrets.
@@ -65,6 +66,8 @@ pub struct Config {
     pub stop: Stop,
     /// Logging.
     pub log: Log,
+    /// Export of traces, if it is on.
+    pub traces: Option<Traces>,
 }
 
 /// Configuration of a command that sends events.
@@ -166,6 +169,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         error_text_retention: reader.value(&ERROR_TEXT_RETENTION),
         stop: stopping::read(reader),
         log: logs::read(reader),
+        traces: traces::read(reader),
     }
 }
 
@@ -177,4 +181,5 @@ fn check(config: &Config, reader: &mut Reader<'_>) {
     fires::check(&config.fire, config.keys.fire_token_ttl, reader);
     retries::check(&config.retry, &config.second_fire, &config.duplicate, reader);
     backends::check(&config.backends, reader);
+    traces::check(config.traces.as_ref(), reader);
 }

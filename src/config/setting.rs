@@ -67,6 +67,8 @@ pub enum Section {
     Stopping,
     /// Logging.
     Logs,
+    /// Traces for an OpenTelemetry collector.
+    Traces,
 }
 
 impl Section {
@@ -87,6 +89,7 @@ impl Section {
             Self::History => "History",
             Self::Stopping => "Stopping",
             Self::Logs => "Logs",
+            Self::Traces => "Traces",
         }
     }
 }
@@ -120,6 +123,8 @@ pub enum Kind {
         /// Maximum.
         max: Duration,
     },
+    /// A number from 0 to 1.
+    Ratio,
     /// True or false.
     Switch,
     /// One of these words.
@@ -151,6 +156,7 @@ impl Kind {
             Self::Address => "IP:PORT",
             Self::Count { .. } => "N",
             Self::Duration { .. } => "DURATION",
+            Self::Ratio => "RATIO",
             Self::Switch => "BOOL",
             Self::Choice(_) => "NAME",
             Self::Words => "NAME,…",

@@ -57,6 +57,7 @@ pub fn json(settings: &Settings) -> Value {
 fn typed(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Count { .. } => text.parse::<u64>().map_or_else(|_| json!(text), |count| json!(count)),
+        Kind::Ratio => super::parse::ratio(text).map_or_else(|_| json!(text), |ratio| json!(ratio)),
         Kind::Switch => super::parse::switch(text).map_or_else(|_| json!(text), |switch| json!(switch)),
         _ => json!(text),
     }
@@ -133,7 +134,7 @@ fn write_line(text: &mut String, line: &str) {
 fn toml_of(kind: Kind, text: &str) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     match kind {
-        Kind::Count { .. } | Kind::Switch => text.to_owned(),
+        Kind::Count { .. } | Kind::Ratio | Kind::Switch => text.to_owned(),
         kind if kind.is_list() => {
             format!("[{}]", text.split(',').map(quoted).collect::<Vec<_>>().join(", "))
         }

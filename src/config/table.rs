@@ -3,7 +3,7 @@
 
 use super::sections::{
     administration, backends, database, events, fires, history, identity, keys, leases, listening, logs,
-    portal, retries, stopping,
+    portal, retries, stopping, traces,
 };
 use super::setting::Setting;
 
@@ -14,7 +14,7 @@ const SECTIONS: &[&[&[Setting]]] = &[
     &[keys::SETTINGS, identity::SETTINGS, administration::SETTINGS],
     &[fires::SETTINGS, retries::SETTINGS, leases::SETTINGS],
     backends::TABLES,
-    &[events::SETTINGS, history::SETTINGS, stopping::SETTINGS, logs::SETTINGS],
+    &[events::SETTINGS, history::SETTINGS, stopping::SETTINGS, logs::SETTINGS, traces::SETTINGS],
 ];
 
 /// All settings, in display order.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use reqwest::header::HeaderMap;
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
@@ -80,6 +81,11 @@ pub(super) const ADDRESS: ValueType<SocketAddr> = ValueType::new(
 /// True or false.
 pub(super) const SWITCH: ValueType<bool> =
     ValueType::new(Kind::Switch, |_, text| parse::switch(text), || false);
+/// A number from 0 to 1.
+pub(super) const RATIO: ValueType<f64> = ValueType::new(Kind::Ratio, |_, text| parse::ratio(text), || 0.0);
+/// Headers of a request.
+pub(super) const HEADERS: ValueType<HeaderMap> =
+    ValueType::secret(Kind::Text, |_, text| parse::headers(text), HeaderMap::new);
 /// A list of words.
 pub(super) const WORDS: ValueType<String> = ValueType { kind: Kind::Words, ..TEXT };
 /// A list of networks.

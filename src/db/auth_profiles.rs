@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
-use crate::domain::job_auth::{AuthEntry, JobAuth};
+use crate::domain::job_auth::{AuthEntry, EntryPlace, JobAuth};
 
 /// Returns the effective auth among a statement's four candidates, by [`resolve_auth`].
 pub(super) fn effective(
@@ -157,21 +157,76 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
-/// Returns the entries of all places, at most `limit`, ordered by place and profile.
-pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
+/// Returns at most `limit` entries of all places after `after`, ordered by scope and ID; of each place the known profiles
+/// first, then its default.
+pub async fn all_entries(db: &Db, after: &EntryPlace, limit: i64) -> DbResult<Vec<AuthEntry>> {
     let rows = sqlx::query_as!(
         EntryRow,
         r#"
         SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
-            SELECT scope, scope_id, to_jsonb(auth) AS auth, false AS is_default FROM auth_profiles
+            (SELECT scope, scope_id, to_jsonb(auth) AS auth, false AS is_default, auth AS name FROM auth_profiles
+             WHERE (scope, scope_id, auth) > ($1, $2, $3 /* after */)
+               AND NOT ($4 /* after_default */ AND scope = $1 AND scope_id = $2)
+             ORDER BY scope, scope_id, auth LIMIT $5)
             UNION ALL
-            SELECT scope, scope_id, auth, true FROM auth_defaults
+            (SELECT scope, scope_id, auth, true, '' FROM auth_defaults
+             WHERE (scope, scope_id) >= ($1, $2) AND NOT ($4 AND scope = $1 AND scope_id = $2)
+             ORDER BY scope, scope_id LIMIT $5)
         ) e
-        ORDER BY e.scope, e.scope_id, e.auth, e.is_default
-        LIMIT $1
+        ORDER BY e.scope, e.scope_id, e.is_default, e.name
+        LIMIT $5 /* limit */
         "#,
+        Word(after.scope) as Word<AuthScope>,
+        after.scope_id,
+        after.name,
+        after.default,
         limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(AuthEntry::from).collect())
+}
+
+/// Returns the same for an org and its agents. Each place is read by its key, however many other orgs there are.
+pub async fn entries_of_org(
+    db: &Db,
+    org_id: &OrgId,
+    after: &EntryPlace,
+    limit: i64,
+) -> DbResult<Vec<AuthEntry>> {
+    let rows = sqlx::query_as!(
+        EntryRow,
+        r#"
+        SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
+        FROM (
+            SELECT k.scope, k.scope_id, to_jsonb(k.auth) AS auth, false AS is_default, k.auth AS name
+            FROM auth_profiles k WHERE k.scope = 'org' AND k.scope_id = $6 /* org_id */
+            UNION ALL
+            SELECT d.scope, d.scope_id, d.auth, true, '' FROM auth_defaults d WHERE d.scope = 'org' AND d.scope_id = $6
+            UNION ALL
+            (SELECT 'instance', i.instance_id, e.auth, e.is_default, e.name
+             FROM instances i CROSS JOIN LATERAL (
+                 SELECT to_jsonb(k.auth) AS auth, false AS is_default, k.auth AS name
+                 FROM auth_profiles k WHERE k.scope = 'instance' AND k.scope_id = i.instance_id
+                 UNION ALL
+                 SELECT d.auth, true, '' FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = i.instance_id
+             ) e
+             WHERE i.org_id = $6 AND i.instance_id >= CASE WHEN $1 = 'instance'::auth_scope THEN $2 ELSE '' END
+               AND ('instance'::auth_scope, i.instance_id, e.is_default, e.name) > ($1, $2, $4, $3)
+             -- In the order of the index, so that it stops at the limit.
+             ORDER BY i.instance_id, e.is_default, e.name LIMIT $5)
+        ) e
+        WHERE (e.scope, e.scope_id, e.is_default, e.name) > ($1, $2, $4 /* after_default */, $3 /* after */)
+        ORDER BY e.scope, e.scope_id, e.is_default, e.name
+        LIMIT $5 /* limit */
+        "#,
+        Word(after.scope) as Word<AuthScope>,
+        after.scope_id,
+        after.name,
+        after.default,
+        limit,
+        org_id.as_str(),
     )
     .fetch_all(db)
     .await?;

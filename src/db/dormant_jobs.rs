@@ -1,5 +1,6 @@
 //! Statements about dormant jobs on behalf of operators.
 
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 
 use super::columns::Word;
@@ -25,12 +26,14 @@ pub async fn counts(db: &Db) -> DbResult<DormantCounts> {
 }
 
 /// Fires the key of a delivered one-shot once more, with a fresh retry budget: the same `schedule_id`. `None` without an
-/// effect if the job's one-shot is no longer this one, or no longer delivered.
+/// effect if the job's one-shot is no longer this one, no longer delivered, or was delivered by another attempt than the one
+/// that started at `seen`.
 pub async fn nudge(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
     schedule_id: ScheduleId,
+    seen: Option<DateTime<Utc>>,
 ) -> DbResult<Option<Nudged>> {
     Ok(sqlx::query_as!(
         Nudged,
@@ -46,6 +49,7 @@ pub async fn nudge(
                        (n).updated_at
                 FROM (SELECT nudged(job) AS n OFFSET 0) once)
             WHERE instance_id = $1 AND job_id = $2 AND schedule_id = $3 /* schedule_id */ AND state = 'delivered'
+              AND last_started_at IS NOT DISTINCT FROM $4 /* seen */
             RETURNING instance_id, next_attempt_at
         )
         SELECT n.next_attempt_at AS "next_attempt_at!", i.on_hold AS "on_hold!"
@@ -54,6 +58,7 @@ pub async fn nudge(
         instance_id.as_str(),
         job_id.as_str(),
         schedule_id.0,
+        seen,
     )
     .fetch_optional(db)
     .await?)

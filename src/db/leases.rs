@@ -12,6 +12,8 @@ use super::{Db, DbResult, auth_profiles, wake_ups};
 use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
+use crate::domain::stage::Stage;
+use crate::domain::trace_context::TraceContext;
 
 /// Maximum number of due one-shots that are searched for expired leases: about 50 ms.
 const SEARCHED: i64 = 100_000;
@@ -85,7 +87,7 @@ pub async fn claim_due(
         WITH relaxed AS MATERIALIZED (
             SELECT set_config('synchronous_commit', 'off', true)
         ), due AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id, o.next_attempt_at
+            SELECT o.instance_id, o.job_id, o.next_attempt_at, CASE WHEN o.attempts > 0 THEN o.lease_token END AS retries
             FROM one_shots o
             WHERE o.next_attempt_at <= now() + make_interval(secs => $1 /* horizon */)
               AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
@@ -98,7 +100,7 @@ pub async fn claim_due(
             SELECT instance_id, on_hold, probe_job_id, busy_until FROM instance_status
             WHERE instance_id = ANY (ARRAY(SELECT DISTINCT instance_id FROM due))
         ), judged AS (
-            SELECT due.instance_id, due.job_id,
+            SELECT due.instance_id, due.job_id, due.retries,
                    park_reason_of(due.job_id, i.on_hold OR h.job_id IS NOT NULL, i.probe_job_id) AS park,
                    GREATEST(due.next_attempt_at, i.busy_until) AS due_at
             FROM relaxed CROSS JOIN due JOIN status i USING (instance_id)
@@ -119,7 +121,7 @@ pub async fn claim_due(
         FROM decided j
         WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id
         RETURNING o.instance_id, o.job_id, o.lease_token, o.next_attempt_at AS "due_at!", o.claim_expires_at,
-                  clock_timestamp() AS "now!"
+                  j.retries, clock_timestamp() AS "now!"
         "#,
         horizon.as_secs_f64(),
         grace.as_secs_f64(),
@@ -128,6 +130,7 @@ pub async fn claim_due(
     )
     .fetch_all(db)
     .await?;
+    let claim = Stage::since(sent);
     let mut claimed = Claimed::default();
     for row in rows {
         if let (Some(lease_token), Some(expires)) = (row.lease_token, row.claim_expires_at) {
@@ -138,6 +141,9 @@ pub async fn claim_due(
                 due_at: row.due_at,
                 // Counted from before the statement was sent, so that it is never later than in the database.
                 ends: sent + (expires - row.now).to_std().unwrap_or_default(),
+                claim,
+                woken_at: None,
+                retries: row.retries,
             });
         } else {
             claimed.postponed += 1;
@@ -192,7 +198,7 @@ pub async fn confirm(
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
                c.created_at AS "armed_at?", c.last_started_at AS "started_at?", c.probes AS "probes?",
-               c.follows_gone AS "follows_gone?",
+               c.follows_gone AS "follows_gone?", c.provision_trace,
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
         CROSS JOIN LATERAL auth_of_job(c.instance_id, c.org_id, c.job_id) a
@@ -237,6 +243,7 @@ pub async fn confirm(
                 started_at,
                 probes: row.probes?,
                 follows_gone: row.follows_gone?,
+                provision_trace: row.provision_trace.as_deref().and_then(TraceContext::stored),
                 lease_ends: sent + attempt_lease,
             })
         };

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use uuid::Uuid;
 
 use super::{Db, DbResult};
 use crate::domain::LoginEnd;
-use crate::domain::login::{Login, PresentedLogin};
+use crate::domain::login::{ListedLogin, Login, PresentedLogin};
 
 struct PresentedRow {
     instance_id: String,
@@ -81,6 +82,100 @@ pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> 
     .await?)
 }
 
+struct ListedRow {
+    instance_id: String,
+    org_id: String,
+    created_at: DateTime<Utc>,
+    refreshed_at: Option<DateTime<Utc>>,
+    ended_at: Option<DateTime<Utc>>,
+    ended_by: Option<LoginEnd>,
+}
+
+impl From<ListedRow> for ListedLogin {
+    fn from(row: ListedRow) -> Self {
+        let ListedRow { instance_id, org_id, created_at, refreshed_at, ended_at, ended_by } = row;
+        let (login_id, key_id, number) = (Uuid::nil(), Vec::new(), 0);
+        let login = Login { login_id, key_id, number, created_at, refreshed_at, ended_at, ended_by };
+        Self { instance_id, org_id, login }
+    }
+}
+
+/// Returns the last login of at most `limit` instances after `after`, ordered by instance; of one org or of all.
+pub async fn list(
+    db: &Db,
+    org_id: Option<&OrgId>,
+    after: Option<&str>,
+    limit: i64,
+) -> DbResult<Vec<ListedLogin>> {
+    let after = after.unwrap_or_default();
+    let rows = match org_id {
+        Some(org_id) => {
+            sqlx::query_as!(
+                ListedRow,
+                r#"
+                SELECT i.instance_id, i.org_id, l.created_at, l.refreshed_at, l.ended_at,
+                       l.ended_by AS "ended_by: LoginEnd"
+                FROM instances i CROSS JOIN LATERAL (
+                    SELECT * FROM logins l WHERE l.instance_id = i.instance_id
+                    ORDER BY ended_at IS NOT NULL, created_at DESC LIMIT 1
+                ) l
+                WHERE i.org_id = $1 AND i.instance_id > $2 /* after */
+                ORDER BY i.instance_id LIMIT $3 /* limit */
+                "#,
+                org_id.as_str(),
+                after,
+                limit,
+            )
+            .fetch_all(db)
+            .await?
+        }
+        None => {
+            sqlx::query_as!(
+                ListedRow,
+                r#"
+                SELECT DISTINCT ON (l.instance_id) l.instance_id, i.org_id, l.created_at, l.refreshed_at, l.ended_at,
+                       l.ended_by AS "ended_by: LoginEnd"
+                FROM logins l JOIN instances i USING (instance_id)
+                WHERE l.instance_id > $1 /* after */
+                ORDER BY l.instance_id, l.ended_at IS NOT NULL, l.created_at DESC LIMIT $2 /* limit */
+                "#,
+                after,
+                limit,
+            )
+            .fetch_all(db)
+            .await?
+        }
+    };
+    Ok(rows.into_iter().map(ListedLogin::from).collect())
+}
+
+/// Ends the open login of an instance, and its session: access tokens of the login become invalid. With `within`, an
+/// instance of another org is unknown. Returns true if there was an open login, false if the last one had ended, and
+/// `None` if the instance had none.
+pub async fn revoke(db: &Db, instance_id: &InstanceId, within: Option<&OrgId>) -> DbResult<Option<bool>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH owner AS MATERIALIZED (
+            SELECT instance_id FROM instances
+            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2 /* within */) FOR NO KEY UPDATE
+        ), ended AS (
+            UPDATE logins l SET ended_at = now(), ended_by = 'revoked'
+            FROM owner o WHERE l.instance_id = o.instance_id AND l.ended_at IS NULL
+            RETURNING l.instance_id
+        ), signed_out AS (
+            UPDATE instances i SET bootstrap_session_id = NULL, updated_at = now()
+            FROM ended e WHERE i.instance_id = e.instance_id
+        )
+        SELECT EXISTS (SELECT FROM ended) AS "revoked!"
+        FROM owner o WHERE EXISTS (SELECT FROM logins l WHERE l.instance_id = o.instance_id)
+        "#,
+        instance_id.as_str(),
+        within.map(OrgId::as_str),
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
 /// Begins a login of an instance, durably, and ends the login `replaces`. With `session`, the instance gets that
 /// bootstrap session, and access tokens of the old session become invalid. Fails with `Conflict` if the instance has
 /// another open login. Returns true if the instance exists.
@@ -137,13 +232,14 @@ pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<S
     .await?)
 }
 
-/// Returns at most `limit` instances whose login was ended by the reuse of a refresh token, and that have no open login.
+/// Returns at most `limit` instances whose last login was ended by the reuse of a refresh token.
 pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
         r#"
         SELECT DISTINCT instance_id FROM logins l
         WHERE ended_by = 'reused'
-          AND NOT EXISTS (SELECT FROM logins o WHERE o.instance_id = l.instance_id AND o.ended_at IS NULL)
+          AND NOT EXISTS (SELECT FROM logins o
+                          WHERE o.instance_id = l.instance_id AND (o.ended_at IS NULL OR o.ended_at > l.ended_at))
         ORDER BY instance_id LIMIT $1
         "#,
         limit,

@@ -12,6 +12,9 @@ use super::{Db, DbError, DbResult};
 /// Removes the timeouts that every session starts with.
 const NO_DEADLINES: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
+/// `undefined_table` of Postgres.
+const UNDEFINED_TABLE: &str = "42P01";
+
 /// The advisory lock of a migration. The number is the ASCII code of `nasmigr`.
 const MIGRATION_LOCK: i64 = 0x6e_61_73_6d_69_67_72;
 /// Time between two tries to take it.
@@ -91,15 +94,12 @@ pub fn known_version() -> i64 {
 
 /// Compares the database's schema with the one that this binary knows. Changes nothing.
 pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
-    let table: Option<String> =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(db).await?;
-    let applied: Vec<(i64, bool, Vec<u8>)> = if table.is_some() {
+    let applied: Vec<(i64, bool, Vec<u8>)> = if_table_exists(
         sqlx::query_as("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version")
             .fetch_all(db)
-            .await?
-    } else {
-        Vec::new()
-    };
+            .await,
+    )?
+    .unwrap_or_default();
     let mut missing = Vec::new();
     for step in steps() {
         match applied.iter().find(|row| row.0 == step.version) {
@@ -121,12 +121,17 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
 
 /// Returns the oldest version whose releases may use the schema.
 async fn usable_from(db: &Db) -> DbResult<Option<i64>> {
-    let table: Option<String> =
-        sqlx::query_scalar("SELECT to_regclass('schema_compatibility')::text").fetch_one(db).await?;
-    if table.is_none() {
-        return Ok(None);
+    let read = sqlx::query_scalar("SELECT usable_from FROM schema_compatibility").fetch_optional(db).await;
+    Ok(if_table_exists(read)?.flatten())
+}
+
+/// Returns what a statement has read, or `None` if its table does not exist. To look for the table before would be another
+/// statement at every probe.
+fn if_table_exists<T>(read: Result<T, sqlx::Error>) -> DbResult<Option<T>> {
+    match read {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => Ok(None),
+        read => Ok(Some(read?)),
     }
-    Ok(sqlx::query_scalar("SELECT usable_from FROM schema_compatibility").fetch_optional(db).await?)
 }
 
 /// Applies the missing migrations under a database-wide lock, and returns them. Concurrent calls are safe: one does the

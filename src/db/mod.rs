@@ -17,6 +17,7 @@ pub mod dormant_jobs;
 pub mod events;
 mod execute;
 pub mod expiry;
+pub mod fire_minutes;
 pub mod fires;
 pub mod hints;
 pub mod holds;
@@ -34,6 +35,7 @@ pub mod operator_sessions;
 pub mod orgs;
 pub mod outages;
 pub mod outcomes;
+pub mod overview;
 mod pool;
 pub mod pooler;
 pub mod provisions;
@@ -41,6 +43,7 @@ pub mod rearms;
 pub mod replicas;
 mod ride_out;
 mod seconds;
+pub mod transfer;
 pub mod wake_ups;
 mod warm_up;
 pub mod webhooks;
@@ -121,7 +124,8 @@ pub type DbCause = Box<dyn std::error::Error + Send + Sync>;
 
 impl DbError {
     /// Returns a copy of the error for another caller that waited for the same statement.
-    fn again(&self) -> Self {
+    #[must_use]
+    pub fn again(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),

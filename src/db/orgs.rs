@@ -115,9 +115,18 @@ pub async fn count_of(
     Ok((DeletionCount { agents: row.agents, jobs: row.jobs, attempts: row.attempts }, more))
 }
 
-/// Deletes at most `limit` attempts of these instances from the history. Returns their number.
+/// Key of the advisory lock of deletions: a random number.
+const DELETION_LOCK: i64 = 0x3b41_9e7d_52c6_08af;
+
+/// Deletes at most `limit` attempts of these instances from the history. Returns their number. Of concurrent deletions, each
+/// counts only its own attempts, so a number below `limit` means that none are left. Fails with `Contended` if another one
+/// takes longer than 4 s.
 pub async fn delete_history(db: &Db, instance_ids: &[String], limit: i64) -> DbResult<i64> {
-    Ok(sqlx::query_scalar!(
+    let mut transaction = db.begin().await?;
+    sqlx::raw_sql("SET LOCAL lock_timeout = '4s'").execute(&mut transaction).await?;
+    // Without the lock, another deletion would wait for the same attempts, delete none of them, and take the rest for gone.
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", DELETION_LOCK).execute(&mut transaction).await?;
+    let gone = sqlx::query_scalar!(
         r#"
         WITH found AS MATERIALIZED (
             SELECT instance_id, job_id, started_at, attempt_id FROM fires WHERE instance_id = ANY ($1) LIMIT $2 /* limit */
@@ -132,8 +141,10 @@ pub async fn delete_history(db: &Db, instance_ids: &[String], limit: i64) -> DbR
         instance_ids,
         limit,
     )
-    .fetch_one(db)
-    .await?)
+    .fetch_one(&mut transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(gone)
 }
 
 /// Deletes the holds of these instances. Those of their jobs are deleted with them.

@@ -104,6 +104,7 @@ fn is_race(error: &DbError) -> bool {
 /// each job whose instance exists as it was seen, and its one-shot unless it is left for the next statement. Fails with a conflict if a
 /// new job is not new any more: with `ON CONFLICT`, each row would be locked before it is updated or marked as final after
 /// it is inserted, which is one more record in the write-ahead log.
+#[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Vec<(usize, Option<Armed>)>> {
     let rules = RuleColumns::from(rules);
     let rows = sqlx::query!(
@@ -113,15 +114,16 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
         ), given AS MATERIALIZED (
             SELECT g.line, g.limit_given,
                    armed(i, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.not_after, g.callback_url,
-                         (SELECT backend FROM external), make_interval(secs => $14 /* built_in_loop_within */)) AS one_shot
+                         (SELECT backend FROM external), make_interval(secs => $14 /* built_in_loop_within */), g.trace) AS one_shot
             -- As subqueries, so that the planner does not know the lengths: it would plan each statement anew for a short batch.
             FROM unnest((SELECT $1::text[] /* instance_id */), (SELECT $2::text[] /* job_id */),
                         (SELECT $3::uuid[] /* schedule_id */), (SELECT $4::text[] /* dedup_key */),
                         (SELECT $5::text[] /* fire_at_text */), (SELECT $6::timestamptz[] /* fire_at */),
                         (SELECT $7::text[] /* callback_url */), (SELECT $8::timestamptz[] /* not_after */),
-                        (SELECT $9::bool[] /* limit_given */), (SELECT $15::bigint[] /* seen */))
+                        (SELECT $9::bool[] /* limit_given */), (SELECT $15::bigint[] /* seen */),
+                        (SELECT $16::bytea[] /* trace */))
                 WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, not_after,
-                                     limit_given, seen, line)
+                                     limit_given, seen, trace, line)
             JOIN instances i USING (instance_id)
             WHERE COALESCE(i.xmin::text::bigint = g.seen, true)
             ORDER BY g.instance_id, g.job_id
@@ -133,10 +135,11 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
                      make_interval(secs => $12 /* second_fire_interval */), $13 /* second_fires_max */)::arm_rules) k
         ), new AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, not_after, callback_url,
-                                   state, next_attempt_at, due_since, awaits)
+                                   state, next_attempt_at, due_since, awaits, provision_trace)
             SELECT (g.one_shot).instance_id, (g.one_shot).job_id, (g.one_shot).schedule_id, (g.one_shot).dedup_key,
                    (g.one_shot).fire_at_text, (g.one_shot).fire_at, (g.one_shot).not_after, (g.one_shot).callback_url,
-                   (g.one_shot).state, (g.one_shot).next_attempt_at, (g.one_shot).due_since, (g.one_shot).awaits
+                   (g.one_shot).state, (g.one_shot).next_attempt_at, (g.one_shot).due_since, (g.one_shot).awaits,
+                   (g.one_shot).provision_trace
             FROM given g
             WHERE NOT EXISTS (SELECT FROM known)
             RETURNING instance_id, job_id, schedule_id, next_attempt_at, awaits, shows_skew, created_at
@@ -187,6 +190,7 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
         rules.second_fires_max,
         BUILT_IN_LOOP_WITHIN,
         &column(arms, |arm| arm.seen) as &[Option<i64>],
+        &column(arms, |arm| arm.trace.map(|trace| trace.to_bytes().to_vec())) as &[Option<Vec<u8>>],
     )
     .fetch_all(db)
     .await?;

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sqlx::postgres::PgConnection;
 use tokio::time::timeout;
 
 use super::connector::ServerSession;
 use super::seconds::duration;
 use super::{Db, DbError, DbResult};
+use crate::domain::replica::Registered;
 
 /// Timeout of one statement, and of opening the session. Short, because a replica that cannot renew its registration has
 /// to stop its attempts: after a fault of the network, a new session is sooner ready than an old one.
@@ -23,21 +25,11 @@ pub struct Seen {
     pub renewals: i64,
 }
 
-/// A registered replica, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    /// Name of its machine or container.
-    pub host_name: String,
-    /// Its release.
-    pub version: String,
-    /// Time since its latest renewal.
-    pub silent_for: Duration,
-}
-
 /// Returns the registered replicas in the order of their start. The process of one that is silent may have died.
 pub async fn list(db: &Db) -> DbResult<Vec<Registered>> {
     let rows = sqlx::query!(
-        r#"SELECT host_name, version, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS "silent_for!"
+        r#"SELECT replica_id, host_name, version, started_at, clock_offset_ms,
+                  extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS "silent_for!"
            FROM replicas ORDER BY started_at, replica_id"#
     )
     .fetch_all(db)
@@ -45,8 +37,11 @@ pub async fn list(db: &Db) -> DbResult<Vec<Registered>> {
     Ok(rows
         .into_iter()
         .map(|row| Registered {
+            replica_id: row.replica_id,
             host_name: row.host_name,
             version: row.version,
+            started_at: row.started_at,
+            clock_offset: row.clock_offset_ms.and_then(TimeDelta::try_milliseconds),
             silent_for: duration(row.silent_for),
         })
         .collect())
@@ -60,19 +55,20 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Opens a session and registers a new replica.
-    pub async fn new(db: &Db, host_name: &str, version: &str) -> DbResult<Self> {
+    /// Opens a session and registers a new replica. `clock_offset` is the database's clock minus this machine's.
+    pub async fn new(db: &Db, host_name: &str, version: &str, clock_offset: TimeDelta) -> DbResult<Self> {
         let mut session = open(db).await?;
         let (connection, server) = &mut session;
         let replica_id = in_time(
             sqlx::query_scalar!(
-                "INSERT INTO replicas (host_name, version, session_pid, session_started)
-                 VALUES ($1, $2, $3, NULLIF($4::text, '')::timestamptz)
+                "INSERT INTO replicas (host_name, version, session_pid, session_started, clock_offset_ms)
+                 VALUES ($1, $2, $3, NULLIF($4::text, '')::timestamptz, $5)
                  RETURNING replica_id",
                 host_name,
                 version,
                 server.pid,
                 server.started,
+                clock_offset.num_milliseconds(),
             )
             .fetch_one(connection),
         )
@@ -94,7 +90,7 @@ impl Registration {
     /// Renews the registration and returns the rows of all replicas, with this one's as it was before. `None`: another
     /// replica has declared this one dead. Commits synchronously: a renewal that is acknowledged and then lost in a crash of
     /// the database could let another replica take over too early.
-    pub async fn renew(&mut self) -> DbResult<Option<Vec<Seen>>> {
+    pub async fn renew(&mut self, clock_offset: TimeDelta) -> DbResult<Option<Vec<Seen>>> {
         let (connection, server) = &mut self.session;
         let seen = in_time(
             sqlx::query_as!(
@@ -102,7 +98,7 @@ impl Registration {
                 "WITH renewed AS (
                      UPDATE replicas
                      SET renewals = renewals + 1, renewed_at = now(), session_pid = $2,
-                         session_started = NULLIF($3::text, '')::timestamptz
+                         session_started = NULLIF($3::text, '')::timestamptz, clock_offset_ms = $4
                      WHERE replica_id = $1
                      RETURNING 1
                  )
@@ -110,6 +106,7 @@ impl Registration {
                 self.replica_id,
                 server.pid,
                 server.started,
+                clock_offset.num_milliseconds(),
             )
             .fetch_all(connection),
         )

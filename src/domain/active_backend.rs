@@ -24,7 +24,7 @@ pub struct Moved {
 }
 
 /// The remaining work of a move to the active backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Left {
     /// Number of one-shots that still belong to another backend.
     pub to_move: i64,
@@ -35,6 +35,7 @@ pub struct Left {
     /// Number of wake-ups too far ahead for the active backend: they are armed there later.
     pub postponed: i64,
     /// The last error of a call to a backend, if calls fail.
+    #[schema(example = json!(null))]
     pub last_error: Option<String>,
 }
 
@@ -46,7 +47,7 @@ impl Left {
 }
 
 /// Number of a backend's one-shots and outbox rows.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct BackendCounts {
     /// The backend.
     pub backend: BackendName,
@@ -60,7 +61,10 @@ pub struct BackendCounts {
     pub armed: i64,
     /// Outbox rows in the state unwanted: wake-ups that are not yet cancelled at the backend.
     pub unwanted: i64,
+    /// One-shots that are due and whose wake-up has not arrived. Each is a backend miss if the grace period ends first.
+    pub overdue: i64,
     /// The last error of a call to the backend, if orders are still pending.
+    #[schema(example = json!(null))]
     pub last_error: Option<String>,
 }
 

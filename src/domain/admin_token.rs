@@ -118,7 +118,7 @@ pub struct ValidTokens {
 }
 
 /// A stored token, without its hash.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct AdminToken {
     /// Name.
     pub name: String,

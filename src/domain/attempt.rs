@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use super::FireOutcome;
 use super::clock_sample::ClockSample;
+use super::stage::Stage;
+use super::trace_context::TraceContext;
 
 /// An attempt that has started: everything that its POST and its outcome need.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Attempt {
     pub probes: bool,
     /// True if another callback than the job's own answered `gone`, so that its own is asked (docs/contract.md#outcomes).
     pub follows_gone: bool,
+    /// The span of the provision that armed its one-shot, if that was recorded in a trace.
+    pub provision_trace: Option<TraceContext>,
     /// End of its lease by this process's monotonic clock, never later than by the database's clock.
     pub lease_ends: Instant,
 }
@@ -67,6 +71,15 @@ impl Attempt {
             callback_url: self.callback_url.as_str().to_owned(),
         }
     }
+}
+
+/// The steps of an attempt after its confirmation.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// Minting of the fire token.
+    pub token: Stage,
+    /// The request to the agent, until its response is read.
+    pub callback: Stage,
 }
 
 /// The part of an attempt that the history records, known when it has started.

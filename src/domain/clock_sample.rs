@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Maximum offset between a replica's clock and the database's that is not reported.
+pub const TOLERATED_OFFSET: TimeDelta = TimeDelta::seconds(5);
 
 /// A reading of the database's clock between two readings of this process's monotonic clock.
 #[derive(Clone, Copy, Debug)]

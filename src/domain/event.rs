@@ -41,7 +41,7 @@ words!(
 );
 
 /// An event.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its ID, which every delivery carries as `webhook-id`.
     pub event_id: Uuid,

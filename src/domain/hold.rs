@@ -79,3 +79,13 @@ impl HoldTarget {
         }
     }
 }
+
+/// Names the subject of a hold.
+pub fn named(scope: HoldScope, scope_id: &str, job_id: Option<&str>) -> String {
+    match scope {
+        HoldScope::All => "the whole service".to_owned(),
+        HoldScope::Org => format!("org {scope_id}"),
+        HoldScope::Instance => format!("agent {scope_id}"),
+        HoldScope::Job => format!("job {} of agent {scope_id}", job_id.unwrap_or_default()),
+    }
+}

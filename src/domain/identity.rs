@@ -79,7 +79,7 @@ pub enum TaskRegistered {
 }
 
 /// A registered task as listings show it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct TaskRecord {
     /// Id of the task.
     pub task_id: TaskId,

@@ -7,6 +7,7 @@ use nas_cron_protocol::{InstanceId, JobId};
 use uuid::Uuid;
 
 use super::clock_sample::ClockSample;
+use super::stage::Stage;
 
 /// A lease of a one-shot, from its claim to its confirmation (docs/contract.md#leases).
 #[derive(Clone, Debug)]
@@ -21,6 +22,12 @@ pub struct Lease {
     pub due_at: DateTime<Utc>,
     /// End of the lease by this process's monotonic clock, never later than by the database's clock.
     pub ends: Instant,
+    /// The statement that claimed it.
+    pub claim: Stage,
+    /// Arrival of the wake-up that led to the claim, if an external backend sent one.
+    pub woken_at: Option<Instant>,
+    /// The attempt that this one repeats.
+    pub retries: Option<Uuid>,
 }
 
 /// The result of a claim.

@@ -23,6 +23,39 @@ pub struct PresentedLogin {
     pub ended_now: bool,
 }
 
+/// An agent's last login at the built-in portal, in a list.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct ListedLogin {
+    /// The agent.
+    #[schema(value_type = InstanceId)]
+    pub instance_id: String,
+    /// The org that owns it.
+    #[schema(value_type = OrgId)]
+    pub org_id: String,
+    /// The login.
+    #[serde(flatten)]
+    pub login: Login,
+}
+
+/// A page of logins.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct LoginPage {
+    /// The last login of each agent that had one, ordered by agent.
+    pub logins: Vec<ListedLogin>,
+    /// Value of `after` for the next page; `null` on the last page.
+    pub next: Option<String>,
+}
+
+/// A login that was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct RevokedLogin {
+    /// The agent.
+    #[schema(value_type = InstanceId)]
+    pub instance_id: String,
+    /// False if the login had ended already.
+    pub revoked: bool,
+}
+
 /// An instance's login, for operators. Its id is not shown, because it is part of its refresh tokens.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Login {

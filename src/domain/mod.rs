@@ -9,10 +9,13 @@
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
 //! - [`event`], [`webhook`]: events, and their receivers.
+//! - [`trace_context`], [`stage`]: what traces record. [`transfer`]: what exports contain.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
 //!   they did.
+//! - [`replica`], [`fire_minutes`]: the running replicas, and their attempts by minute.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
-//!   whose agents have not armed the next fire. [`StoredKey`] and the other types at the top of this module: signing keys.
+//!   whose agents have not armed the next fire. [`release`]: the release that runs.
+//!   [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
@@ -32,6 +35,7 @@ mod deferral;
 pub mod direct_call;
 pub mod dormancy;
 pub mod event;
+pub mod fire_minutes;
 pub mod hold;
 pub mod identity;
 pub mod job;
@@ -47,7 +51,12 @@ pub mod outbox;
 pub mod qstash_region;
 pub mod recurrence;
 pub mod registration;
+pub mod release;
+pub mod replica;
 mod signing_key;
+pub mod stage;
+pub mod trace_context;
+pub mod transfer;
 pub mod wake_up;
 pub mod webhook;
 mod words;

@@ -9,6 +9,7 @@ use nas_cron_protocol::{
 };
 
 use super::job_auth::JobAuth;
+use super::trace_context::TraceContext;
 
 /// The parameters of an arm.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Arm {
     pub not_after: Given<NotAfter>,
     /// Version of the instance's row that the caller was admitted with: with another one, nothing is armed. `None`: any.
     pub seen: Option<i64>,
+    /// The span of the provision, if it is recorded in a trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// A job's current one-shot after a provision.

@@ -121,6 +121,18 @@ pub struct EnabledAgent {
     pub agent: Agent,
 }
 
+/// An agent whose callback URL was set.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
+pub struct MovedAgent {
+    /// The agent.
+    #[schema(value_type = InstanceId)]
+    pub instance_id: String,
+    /// Its callback URL.
+    pub callback_url: String,
+    /// Number of its one-shots that had another one.
+    pub moved: i64,
+}
+
 /// Numbers of rows that a deletion of instances has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {

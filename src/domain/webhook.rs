@@ -49,7 +49,7 @@ words!(
 );
 
 /// A webhook.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Webhook {
     /// Its ID.
     pub webhook_id: Uuid,
@@ -175,7 +175,7 @@ pub struct Sent {
 }
 
 /// The delivery of an event to a webhook.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Delivery {
     /// The event.
     pub event: Event,

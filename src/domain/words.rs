@@ -10,6 +10,8 @@ words!(
         Reused = "reused",
         /// The operator created another login.
         Replaced = "replaced",
+        /// The operator revoked it.
+        Revoked = "revoked",
     }
 );
 

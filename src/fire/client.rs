@@ -24,8 +24,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use nas_cron_base::clock::Clock;
 use nas_cron_base::http_client::retry_after;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
+use uuid::Uuid;
 
 use super::UNREGISTERED;
 use super::address_policy::{AddressError, AddressPolicy};
@@ -37,12 +38,28 @@ use super::redact::redact;
 use super::resolver::Names;
 use super::shortage::{self, Shortage};
 use crate::domain::Deferral;
+use crate::domain::trace_context::TraceContext;
 use crate::membership::Membership;
 
 /// Maximum number of bytes that are read of a response body.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Delay of a timeout after which this process counts as stalled: it was stopped, or had no CPU, while it connected.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A fire as it is sent. It has no `Debug`, because of its token.
+pub struct Fire<'a> {
+    /// The bearer token.
+    pub token: &'a str,
+    /// The body, in JSON.
+    pub body: Bytes,
+    /// The attempt's id, sent as `X-Request-Id`.
+    pub attempt_id: Uuid,
+    /// The span of the request, sent as `traceparent`.
+    pub trace: TraceContext,
+}
 
 /// Posts fires to agents and keeps connections. Share one per process.
 #[derive(Clone, Debug)]
@@ -78,21 +95,20 @@ impl AgentClient {
         })
     }
 
-    /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer token, and waits for the
-    /// response for `deadline` at most. Fails only with a shortage, which prevented the connection.
+    /// POSTs a fire to the endpoint below `callback_url`, and waits for the response for `deadline` at most. Fails only with
+    /// a shortage, which prevented the connection.
     ///
     /// Nothing is written after the deadline by the monotonic clock, or without a valid `membership`. Timers alone do not
     /// guarantee that: after a pause of the process, the socket may become ready before the timer fires.
     pub async fn post_fire(
         &self,
         callback_url: &Url,
-        token: &str,
-        body: Bytes,
+        fire: Fire<'_>,
         deadline: Duration,
         membership: &Membership,
     ) -> Result<Answer, Shortage> {
         let permit = Permit { not_after: Instant::now() + deadline, membership: membership.clone() };
-        self.post_until(callback_url, token, body, permit, tokio::time::sleep(deadline)).await
+        self.post_until(callback_url, fire, permit, tokio::time::sleep(deadline)).await
     }
 
     /// Checks a callback as every fire does, without a look-up of its host.
@@ -104,8 +120,7 @@ impl AgentClient {
     async fn post_until(
         &self,
         callback_url: &Url,
-        token: &str,
-        body: Bytes,
+        fire: Fire<'_>,
         permit: Permit,
         deadline: impl Future<Output = ()>,
     ) -> Result<Answer, Shortage> {
@@ -113,10 +128,11 @@ impl AgentClient {
         if let Err(error) = self.connections.check(&url) {
             return Ok(Answer::Refused(Refused::Address(error)));
         }
-        let headers = match headers(token) {
+        let headers = match headers(&fire) {
             Ok(headers) => headers,
             Err(error) => return Ok(Answer::Refused(error)),
         };
+        let Fire { token, body, .. } = fire;
         let Permit { not_after, membership } = permit.clone();
         let mut attempt =
             Attempt { body, permit, taken: Arc::default(), sent: Instant::now(), received: None };
@@ -237,13 +253,20 @@ pub fn fire_url(base: &Url) -> Url {
     url
 }
 
-fn headers(token: &str) -> Result<HeaderMap, Refused> {
-    let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+fn headers(fire: &Fire<'_>) -> Result<HeaderMap, Refused> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", fire.token))
         .map_err(|_| Refused::Request("the token is not a valid header value".to_owned()))?;
     // Keeps the token out of debug output and out of the HTTP/2 compression table.
     bearer.set_sensitive(true);
     let json = HeaderValue::from_static("application/json");
-    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (CONTENT_TYPE, json.clone()), (ACCEPT, json)]))
+    let id = |text: String| HeaderValue::try_from(text).expect("ids are visible ASCII");
+    Ok(HeaderMap::from_iter([
+        (AUTHORIZATION, bearer),
+        (CONTENT_TYPE, json.clone()),
+        (ACCEPT, json),
+        (REQUEST_ID, id(fire.attempt_id.to_string())),
+        (TRACEPARENT, id(fire.trace.to_string())),
+    ]))
 }
 
 /// The state of one attempt that is needed after its cancellation.

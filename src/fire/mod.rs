@@ -23,10 +23,12 @@ use secrecy::ExposeSecret;
 
 use self::answer::{Answer, Refused};
 use self::backoff::{Next, RetryKind, RetryPolicy};
-use self::client::AgentClient;
+use self::client::{AgentClient, Fire};
 use self::outcome::{Outcome, Reach, Verdict};
 use self::shortage::Shortage;
-use crate::domain::attempt::{Attempt, Ended};
+use crate::domain::attempt::{Attempt, Ended, Steps};
+use crate::domain::stage::Stage;
+use crate::domain::trace_context::TraceContext;
 use crate::domain::{Deferral, FireOutcome};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
@@ -61,6 +63,8 @@ pub enum End {
         ended: Ended,
         /// The reachability of the instance.
         reach: Reach,
+        /// The times of its steps.
+        steps: Steps,
     },
     /// The attempt was deferred: nothing was sent, for a reason that the agent did not cause. It does not count as an
     /// attempt.
@@ -75,8 +79,9 @@ pub enum End {
 impl Firing {
     /// Makes the attempt. Its lease and the membership are checked with the monotonic clock right before the POST is
     /// written: after a pause of this process, another replica may hold the one-shot. The attempt is aborted when the
-    /// membership lapses.
-    pub async fn fire(&self, attempt: &Attempt, membership: &Membership) -> End {
+    /// membership lapses. `trace` is the span of the request, which the agent gets as `traceparent`.
+    pub async fn fire(&self, attempt: &Attempt, trace: TraceContext, membership: &Membership) -> End {
+        let began = Instant::now();
         let auth = attempt.auth.as_ref().map(|found| &found.auth);
         let subject = FireSubject {
             attempt_id: attempt.attempt_id,
@@ -89,6 +94,7 @@ impl Firing {
             Ok(token) => token,
             Err(error) => return End::NotSent { reason: Deferral::SigningKey, cause: error.to_string() },
         };
+        let minted = Stage::since(began);
         let body = FireBody::new(&attempt.job_id, &attempt.fire_at, auth);
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
@@ -98,10 +104,10 @@ impl Firing {
             let cause = "the rest of its lease was shorter than the attempt's timeout".to_owned();
             return End::NotSent { reason: Deferral::Lease, cause };
         }
-        let answer = self
-            .client
-            .post_fire(attempt.callback_url.url(), token.expose_secret(), body, self.timeout, membership)
-            .await;
+        let fire = Fire { token: token.expose_secret(), body, attempt_id: attempt.attempt_id, trace };
+        let sent = Instant::now();
+        let answer = self.client.post_fire(attempt.callback_url.url(), fire, self.timeout, membership).await;
+        let steps = Steps { token: minted, callback: Stage::since(sent) };
         let answer = match answer {
             Ok(answer) => answer,
             Err(Shortage { reason, cause }) => return End::NotSent { reason, cause },
@@ -111,7 +117,7 @@ impl Firing {
         if attempt.follows_gone && unreachable {
             outcome = outcome.as_gone();
         }
-        End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()) }
+        End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()), steps }
     }
 
     /// Returns the outcome of an attempt that panicked: the agent may have received the fire.

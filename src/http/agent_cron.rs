@@ -1,7 +1,9 @@
 //! The agent API: provision, cancel and list. The handlers only translate HTTP; the rules are in [`crate::oneshot`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use axum::Extension;
 use axum::Json;
 use axum::extract::{FromRef, State};
 use nas_cron_protocol::JobId;
@@ -19,6 +21,7 @@ use crate::domain::one_shot::{Armed, OneShot};
 use crate::instance::{AgentInstance, Authenticator};
 use crate::oneshot::{OneShots, Provision};
 use crate::scheduler::Scheduler;
+use crate::traces::request::RequestTrace;
 
 /// State of the agent API.
 #[derive(Clone, Debug)]
@@ -59,14 +62,22 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 async fn provision(
     State(state): State<AgentCron>,
     caller: RememberedCaller,
+    trace: Option<Extension<RequestTrace>>,
     JsonBody(body): JsonBody<ProvisionRequest>,
 ) -> Result<Json<ProvisionResponse>, ApiError> {
+    let trace = trace.map(|Extension(trace)| trace);
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
         .with_auth(body.auth)
-        .with_not_after(body.not_after)?;
+        .with_not_after(body.not_after)?
+        .with_trace(trace.as_ref().map(RequestTrace::context));
     log_fields::job(&wanted.job_id);
+    let began = Instant::now();
     let (caller, armed) = arm(&state, caller, &wanted).await?;
     log_fields::schedule(armed.schedule_id);
+    if let Some(trace) = &trace {
+        trace.step("arm", began);
+        trace.armed(&caller.instance_id, &wanted.job_id, armed.schedule_id);
+    }
     state.backends.armed(&armed);
     state.scheduler.awake(&caller);
     let never_dialled = state.scheduler.never_dials(&wanted.callback_url);

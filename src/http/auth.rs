@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use super::log_fields;
 use crate::instance::{Admitted, AgentInstance, Authenticator, Claimed, Credential};
+use crate::traces::request::RequestTrace;
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
 /// database. Real agents time out after 15 s and do not retry
@@ -86,9 +87,13 @@ where
         let deadline = Instant::now() + AGENT_API_BUDGET;
         let authenticator = Authenticator::from_ref(state);
         let credential = presented(&authenticator, &parts.headers)?;
+        let began = std::time::Instant::now();
         let Admitted { instance, is_remembered } =
             authenticator.authenticate_remembered(credential, deadline).await?;
         log_fields::agent(&instance.instance_id);
+        if let Some(trace) = parts.extensions.get::<RequestTrace>() {
+            trace.step("authenticate", began);
+        }
         let header = parts.headers.get(AUTHORIZATION).filter(|_| is_remembered);
         Ok(Self { caller: Caller { instance, deadline }, remembered_for: header.cloned() })
     }

@@ -20,9 +20,13 @@ use uuid::Uuid;
 use super::error::{ExpectedUnavailable, Form};
 use super::extract::unread_body;
 use super::{ApiError, log_fields};
+use crate::domain::trace_context::TraceContext;
 use crate::metrics::{self, AgentApi, PanicPlace};
+use crate::traces::Traces;
+use crate::traces::request::RequestTrace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// `Retry-After` when too many requests are in flight.
 const RETRY_CROWDED: Duration = Duration::from_secs(2);
@@ -37,7 +41,8 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 ///
 /// 1. A request ID: the caller's `X-Request-Id` if it is valid, else a new UUID of version 7. The response repeats it.
 /// 2. A span with `request.id`, method and matched route, and one log line per request when it ends. The actual path,
-///    the query, headers and bodies are never logged, because callers put secrets there.
+///    the query, headers and bodies are never logged, because callers put secrets there. Requests of the agent API are
+///    recorded by `traces`, if that is on, as part of the trace in the caller's `traceparent`.
 /// 3. Metrics of the agent API.
 /// 4. A limit of `at_once` requests in flight. Further requests get a 503, so that probes and the JWKS are always
 ///    served.
@@ -45,13 +50,17 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 /// 6. Panics are caught and counted, and the response is a 500.
 ///
 /// Call it after all routes are added: it does not apply to later ones.
-pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: usize) -> Router<S> {
+pub fn observed<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    at_once: usize,
+    traces: Traces,
+) -> Router<S> {
     let places = Arc::new(Semaphore::new(at_once));
     router
         .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
         .layer(middleware::from_fn(unread_body::read_to_the_end))
         .layer(middleware::from_fn_with_state(places, bounded))
-        .layer(middleware::from_fn(trace))
+        .layer(middleware::from_fn_with_state(traces, trace))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))
         .layer(middleware::map_request(drop_invalid_id))
@@ -103,22 +112,40 @@ async fn drop_invalid_id(mut request: Request) -> Request {
 }
 
 /// Runs a request in its span, and logs its end.
-async fn trace(request: Request, next: Next) -> Response<Body> {
+async fn trace(State(traces): State<Traces>, mut request: Request, next: Next) -> Response<Body> {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>();
     let id = id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
     let span = log_fields::span(id, request.method(), route);
+    let agent_api = AgentApi::of(request.method(), route);
+    let caller = agent_api.and_then(|_| caller_trace(&request));
+    let recorded = agent_api.and_then(|_| traces.request(caller));
+    if let Some(recorded) = &recorded {
+        recorded.requested(request.method().as_str(), route, id);
+    }
+    if let Some(context) = recorded.as_ref().map(RequestTrace::context).or(caller) {
+        log_fields::trace(&span, context);
+    }
     let mut line = Line {
         quiet: QUIET_ROUTES.contains(&route),
-        agent_api: AgentApi::of(request.method(), route),
+        agent_api,
         began: Instant::now(),
         answered: false,
         span: span.clone(),
+        recorded: recorded.clone(),
     };
+    if let Some(recorded) = recorded {
+        request.extensions_mut().insert(recorded);
+    }
     let response = next.run(request).instrument(span).await;
     line.answered(&response);
     response
+}
+
+/// Returns the place in the caller's trace, if its `traceparent` is valid.
+fn caller_trace(request: &Request) -> Option<TraceContext> {
+    TraceContext::parse(request.headers().get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// Logs how a request ended, also if the caller disconnected before the response.
@@ -128,6 +155,7 @@ struct Line {
     began: Instant,
     answered: bool,
     span: tracing::Span,
+    recorded: Option<RequestTrace>,
 }
 
 impl Line {
@@ -143,6 +171,9 @@ impl Line {
             }
         }
         let (status, duration_ms) = (status.as_u16(), took.as_secs_f64() * 1e3);
+        if let Some(recorded) = &self.recorded {
+            recorded.answered(status);
+        }
         let _entered = self.span.enter();
         match status {
             _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "request completed"),
@@ -199,7 +230,7 @@ mod tests {
             .route("/slow", get(std::future::pending::<()>))
             .route("/api/agent-cron/list", get(broken))
             .route("/api/admin/orgs", get(broken));
-        observed(router, 2)
+        observed(router, 2, Traces::off())
     }
 
     fn request(method: &str, uri: &str) -> axum::http::request::Builder {

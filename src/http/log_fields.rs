@@ -4,6 +4,8 @@ use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 use tracing::Span;
 use tracing::field::Empty;
 
+use crate::domain::trace_context::TraceContext;
+
 /// Returns the span of a request, with empty fields for what is not known yet.
 pub(super) fn span(request_id: &str, method: &axum::http::Method, route: &str) -> Span {
     tracing::info_span!(
@@ -15,6 +17,7 @@ pub(super) fn span(request_id: &str, method: &axum::http::Method, route: &str) -
         job.id = Empty,
         schedule.id = Empty,
         admin.actor = Empty,
+        trace.id = Empty,
     )
 }
 
@@ -31,6 +34,11 @@ pub(super) fn job(job_id: &JobId) {
 /// Adds the arm that the request created or is about.
 pub(super) fn schedule(schedule_id: ScheduleId) {
     Span::current().record("schedule.id", tracing::field::display(schedule_id));
+}
+
+/// Adds the trace that the request belongs to.
+pub(super) fn trace(span: &Span, context: TraceContext) {
+    span.record("trace.id", tracing::field::display(format_args!("{:032x}", context.trace_id)));
 }
 
 /// Adds the caller of the admin API.

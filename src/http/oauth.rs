@@ -93,7 +93,7 @@ impl From<RefreshError> for ApiError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Unknown => TokenRefusal::UnknownGrant(error.to_string()).into(),
-            RefreshError::Replaced | RefreshError::Reused => {
+            RefreshError::Replaced | RefreshError::Revoked | RefreshError::Reused => {
                 TokenRefusal::EndedGrant(error.to_string()).into()
             }
             RefreshError::Gone | RefreshError::Disabled | RefreshError::NoSession => {
@@ -130,7 +130,7 @@ async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Res
     let outcome = portal.refresh(refresh_token.expose_secret(), deadline).await;
     metrics::token_requested(match &outcome {
         Ok(_) => "granted",
-        Err(RefreshError::Unknown | RefreshError::Replaced) => "invalid_grant",
+        Err(RefreshError::Unknown | RefreshError::Replaced | RefreshError::Revoked) => "invalid_grant",
         Err(RefreshError::Reused) => "reused",
         Err(RefreshError::Gone | RefreshError::Disabled | RefreshError::NoSession) => "held",
         Err(RefreshError::NoKey(_) | RefreshError::Db(_)) => "unavailable",

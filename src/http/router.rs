@@ -17,6 +17,7 @@ use super::{auth_profiles, docs, error, fire_webhook, jobs, jwks, layers, oauth,
 use crate::keys::key_ring::KeyRing;
 use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
+use crate::traces::Traces;
 
 /// Shared state of the routes.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Parts {
     pub operator_sessions: OperatorSessions,
     /// The service state that the probes report.
     pub probe: Arc<dyn Probe>,
+    /// Records requests of the agent API.
+    pub traces: Traces,
     /// Maximum number of requests in flight.
     pub requests_at_once: usize,
 }
@@ -49,22 +52,22 @@ impl std::fmt::Debug for Parts {
 
 /// Returns the router of all routes, including the document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
-    let requests_at_once = parts.requests_at_once;
+    let (requests_at_once, traces) = (parts.requests_at_once, parts.traces.clone());
     let admin = admin::router(parts.admin.clone());
-    finished(public(parts).merge(admin), docs::routes(), requests_at_once)
+    finished(public(parts).merge(admin), docs::routes(), requests_at_once, traces)
 }
 
 /// Returns the router without the admin API, and that of the admin API and the operators' page, which has
 /// `admin_requests_at_once` requests in flight at most. Each has its own document.
 pub fn separate(parts: Parts, admin_requests_at_once: usize) -> (Router, Router) {
-    let requests_at_once = parts.requests_at_once;
+    let (requests_at_once, traces) = (parts.requests_at_once, parts.traces.clone());
     let credentials = parts.admin.credentials();
     let admin = admin::guarded(parts.admin.clone(), credentials.clone());
     let admin = OpenApiRouter::with_openapi(openapi::general()).merge(admin);
     let ops = OpsState::new(parts.admin.clone(), credentials, parts.operator_sessions.clone());
     let beside = docs::routes().merge(ops::router(ops));
-    let public = finished(public(parts), Router::new(), requests_at_once);
-    (public, finished(admin, beside, admin_requests_at_once))
+    let public = finished(public(parts), Router::new(), requests_at_once, traces);
+    (public, finished(admin, beside, admin_requests_at_once, Traces::off()))
 }
 
 /// Returns all routes but the admin API.
@@ -83,7 +86,7 @@ fn public(parts: Parts) -> OpenApiRouter {
 }
 
 /// Completes the document, and adds it, the undocumented routes and the middleware.
-fn finished(router: OpenApiRouter, others: Router, requests_at_once: usize) -> Router {
+fn finished(router: OpenApiRouter, others: Router, requests_at_once: usize, traces: Traces) -> Router {
     let (router, document) = router.split_for_parts();
     // Serialized once: it is large, and the requests of one connection are answered without a pause.
     let document = Arc::new(LazyLock::new(move || Bytes::from(openapi::complete(document).to_string())));
@@ -93,5 +96,5 @@ fn finished(router: OpenApiRouter, others: Router, requests_at_once: usize) -> R
         .merge(others)
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
-    layers::observed(router, requests_at_once)
+    layers::observed(router, requests_at_once, traces)
 }

@@ -12,7 +12,7 @@ use crate::db::{Db, DbResult};
 use crate::store_error::StoreError;
 
 /// A registered key in a list.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct IdentityRecord {
     /// ID of the identity.
     pub agent_runtime_id: AgentRuntimeId,

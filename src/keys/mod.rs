@@ -5,6 +5,7 @@
 //! transaction, on any replica. Private halves are stored encrypted in the database ([`encryption`]), or in PEM files.
 
 pub mod access_token;
+pub mod agents_jwks;
 pub mod custody;
 pub mod encryption;
 pub mod fire_token;

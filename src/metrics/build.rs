@@ -2,16 +2,9 @@
 
 use metrics::{describe_gauge, gauge};
 
+use crate::domain::release::{COMMIT, VERSION};
+
 const BUILD_INFO: &str = "nas_cron_build_info";
-
-/// The version of this release.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The commit that this binary was built from: `BUILD_COMMIT` in the environment of the build.
-const COMMIT: &str = match option_env!("BUILD_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
 
 pub(super) fn describe() {
     describe_gauge!(

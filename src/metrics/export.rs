@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     backends, build, connections, database, fires, health, keys, one_shots, panics, process, requests,
-    webhooks,
+    traces, webhooks,
 };
 
 /// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
@@ -60,6 +60,7 @@ pub(super) fn describe() {
     panics::describe();
     connections::describe();
     webhooks::describe();
+    traces::describe();
     build::describe();
     database::describe();
     keys::describe();

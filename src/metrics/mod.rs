@@ -19,6 +19,7 @@ mod one_shots;
 mod panics;
 mod process;
 mod requests;
+mod traces;
 mod webhooks;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
@@ -38,6 +39,7 @@ pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
 };
+pub use self::traces::{SpansDropped, spans_dropped, spans_exported};
 pub use self::webhooks::{event_made, set_webhooks, webhook_attempted};
 
 #[cfg(test)]
@@ -106,6 +108,8 @@ pub(crate) mod tests {
         set_schema(11, 12);
         set_signing_keys(|state| usize::from(state == KeyState::Active), true, None);
         set_health(true, 0);
+        spans_exported(7);
+        spans_dropped(SpansDropped::QueueFull, 8);
         drop(InFlight::begin());
         std::mem::forget(InFlight::begin());
     }
@@ -263,6 +267,10 @@ pub(crate) mod tests {
         nas_cron_signing_keys{state="active"} 1
         nas_cron_signing_keys{state="next"} 0
         nas_cron_signing_keys{state="retired"} 0
+        nas_cron_spans_dropped_total{reason="queue_full"} 8
+        nas_cron_spans_dropped_total{reason="rejected"} 0
+        nas_cron_spans_dropped_total{reason="unavailable"} 0
+        nas_cron_spans_exported_total 7
         nas_cron_stopped_loops 0
         nas_cron_token_requests_total{result="granted"} 0
         nas_cron_token_requests_total{result="held"} 0

@@ -1,12 +1,12 @@
-//! Agents: list, show, enable and disable.
+//! Agents: list, show, enable, disable, and set the callback URL.
 
-use nas_cron_protocol::InstanceId;
+use nas_cron_protocol::{CallbackUrl, InstanceId};
 
 use super::{OperationResult, Operations};
 use crate::db::{agent_contact, logins};
 use crate::directory;
 use crate::domain::agent_contact::AgentContact;
-use crate::domain::registration::{AgentFilter, AgentPage, EnabledAgent, ShownAgent};
+use crate::domain::registration::{AgentFilter, AgentPage, EnabledAgent, MovedAgent, ShownAgent};
 
 impl Operations {
     /// Lists at most `limit` agents after `after`, ordered by ID.
@@ -32,6 +32,18 @@ impl Operations {
     pub async fn agent_contact(&self, instance_id: &InstanceId) -> OperationResult<AgentContact> {
         directory::find_within(&self.db, instance_id, self.org()).await?;
         Ok(agent_contact::of_agent(&self.db, instance_id).await?)
+    }
+
+    /// Sets the callback URL of an agent and of all its one-shots.
+    pub async fn set_callback(
+        &self,
+        instance_id: &InstanceId,
+        callback_url: &CallbackUrl,
+    ) -> OperationResult<MovedAgent> {
+        directory::find_within(&self.db, instance_id, self.org()).await?;
+        let moved = directory::set_callback(&self.db, instance_id, callback_url).await?;
+        let (instance_id, callback_url) = (instance_id.to_string(), callback_url.as_str().to_owned());
+        Ok(MovedAgent { instance_id, callback_url, moved })
     }
 
     /// Enables or disables an agent. The fires of a disabled agent are held, and its calls are refused.

@@ -5,10 +5,15 @@
 //! something that does not exist.
 
 pub mod agents;
+pub mod auth_profiles;
+pub mod backends;
 mod cursor;
 pub mod holds;
 pub mod jobs;
+pub mod keys;
+pub mod logins;
 pub mod orgs;
+pub mod overview;
 
 pub use self::cursor::Cursor;
 

@@ -64,6 +64,9 @@ pub enum RefreshError {
     /// Permanent: the operator began another login.
     #[error("the login of this refresh token was replaced by another login of the same agent")]
     Replaced,
+    /// Permanent: the operator revoked the login.
+    #[error("the login of this refresh token was revoked by an operator; enroll the agent again")]
+    Revoked,
     /// Permanent: a spent token was presented, now or earlier. Agents explain this to their users by the word "reuse".
     #[error(
         "refresh token reuse: a spent token was presented, so the login has ended; enroll the agent again"
@@ -131,6 +134,7 @@ impl OwnPortal {
         match login.ended_by {
             Some(LoginEnd::Reused) => return Err(RefreshError::Reused),
             Some(LoginEnd::Replaced) => return Err(RefreshError::Replaced),
+            Some(LoginEnd::Revoked) => return Err(RefreshError::Revoked),
             None if !login.enabled => return Err(RefreshError::Disabled),
             None => {}
         }

@@ -17,11 +17,14 @@ use crate::db::{leases, retry_for};
 use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
+use crate::domain::stage::Stage;
+use crate::domain::trace_context::TraceContext;
 use crate::domain::{Deferral, FireOutcome};
 use crate::fire::{End, UNREGISTERED, outcome};
 use crate::heartbeat;
 use crate::membership::Membership;
 use crate::metrics::{self, InFlight, PanicPlace};
+use crate::traces::attempt::{self, AttemptTrace};
 
 /// Maximum number of rows in one confirmation.
 const BATCH: usize = 256;
@@ -136,6 +139,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         return;
     };
     let (lease, replica_id) = (inner.rules.leases.attempt, membership.replica_id());
+    let began = Instant::now();
     let confirmed = match leases::confirm(&inner.db, &batch, lease, replica_id).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
@@ -145,6 +149,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         }
     };
     inner.db_clock.observe(confirmed.clock);
+    let confirmation = Stage::since(began);
     let mut done = 0;
     for attempt in confirmed.attempts {
         let Some((lease, slot)) = waiting.remove(&attempt.attempt_id) else { continue };
@@ -153,7 +158,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         let tracker = inner.attempts.clone();
         let cause = inner.watched.cause(attempt.attempt_id);
         let made = async move {
-            make(&inner, lease, attempt, &membership).await;
+            make(&inner, lease, attempt, confirmation, &membership).await;
             drop(slot);
         };
         tracker.spawn(made.instrument(cause));
@@ -182,19 +187,33 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
 }
 
 /// Makes one attempt and records its outcome.
-async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Membership) {
+async fn make(inner: &Inner, lease: Lease, attempt: Attempt, confirmation: Stage, membership: &Membership) {
+    let is_recorded = inner.traces.records_attempt(attempt.provision_trace);
+    let record = |steps, end| {
+        if is_recorded {
+            inner.traces.attempt(&AttemptTrace {
+                lease: &lease,
+                attempt: &attempt,
+                confirmation,
+                steps,
+                end,
+            });
+        }
+    };
+    let request = TraceContext::of_callback(attempt.attempt_id, is_recorded);
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
     let in_flight = InFlight::begin();
     let started = Instant::now();
-    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt, membership)).catch_unwind().await
-    {
-        Ok(End::Made { ended, reach }) => (ended, reach),
+    let fired = AssertUnwindSafe(inner.firing.fire(&attempt, request, membership)).catch_unwind().await;
+    let (ended, reach, steps) = match fired {
+        Ok(End::Made { ended, reach, steps }) => (ended, reach, Some(steps)),
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                 fire.attempt_id = %attempt.attempt_id, %reason, cause, "delivery attempt deferred"
             );
             inner.deferrals.note(reason, &cause, 1);
+            record(None, attempt::End::Deferred(reason));
             inner.watched.forget(std::slice::from_ref(&lease));
             let lease = std::slice::from_ref(&lease);
             let given =
@@ -210,13 +229,14 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, fire.attempt_id = %attempt.attempt_id,
                 "delivery attempt panicked"
             );
-            (inner.firing.broken(&attempt), outcome::Reach::Unknown)
+            (inner.firing.broken(&attempt), outcome::Reach::Unknown, None)
         }
     };
     drop(in_flight);
     // Only here, because a deferred attempt has not started.
-    if let Some(since) = attempt.late_since {
-        metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
+    let late_by = attempt.late_since.map(|since| (attempt.started_at - since).to_std().unwrap_or_default());
+    if let Some(late_by) = late_by {
+        metrics::fire_started(late_by);
     }
     let took = started.elapsed();
     let reach = match reach {
@@ -230,13 +250,18 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         job_id: attempt.job_id.clone(),
         reach,
     };
+    let began = Instant::now();
     let recorded = inner.recorder.record(report).await;
+    let recording = Stage::since(began);
     // Only now, because the counter shows durable outcomes.
     metrics::fire_ended(ended.outcome, ended.http_status, took);
+    inner.minutes.ended(attempt.started_at, ended.outcome, late_by);
     let (state, expired) = recorded.map_or((None, false), |one| (one.state, one.expired));
     metrics::expired(u64::from(expired));
     inner.watched.ended(attempt.attempt_id, &ended, expired);
-    log(&attempt, &ended, lateness, state, expired);
+    record(steps, attempt::End::Recorded { ended: &ended, recording, state });
+    let trace_id = is_recorded.then(|| attempt.attempt_id.simple().to_string());
+    log(&attempt, trace_id.as_deref(), &ended, lateness, state, expired);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
     }
@@ -251,27 +276,34 @@ fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: 
 }
 
 /// Logs one line per outcome. The response's text is only stored: it comes from the agent and may contain anything.
-fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>, expired: bool) {
+fn log(
+    attempt: &Attempt,
+    trace_id: Option<&str>,
+    ended: &Ended,
+    lateness: f64,
+    state: Option<OneShotState>,
+    expired: bool,
+) {
     let lateness_ms = (lateness * 1e6).round() / 1e3;
     let state = state.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
         outcome if expired => warn!(
             agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
             fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, outcome = outcome.as_str(),
-            http.status = ended.http_status, lateness_ms, state,
+            trace.id = trace_id, http.status = ended.http_status, lateness_ms, state,
             "one-shot expired, its next attempt would start after its not_after"
         ),
         FireOutcome::Failed => {
             if ended.retry_in.is_none() {
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, trace.id = trace_id, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, trace.id = trace_id, http.status = ended.http_status, lateness_ms, state,
                     retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
@@ -292,7 +324,7 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             };
             info!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state, "{event}"
+                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, trace.id = trace_id, http.status = ended.http_status, lateness_ms, state, "{event}"
             );
         }
     }

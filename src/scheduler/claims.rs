@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nas_cron_base::clock::Clock;
 use tracing::warn;
 
 use super::recovery::Recovery;
@@ -128,6 +129,7 @@ async fn watchdog(inner: &Inner) -> DbResult<u64> {
     let mut all = 0;
     for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
         metrics::backend_missed(backend, missed);
+        inner.minutes.missed(inner.db_clock.now(), missed);
         warn!(%backend, missed, "external backend missed wake-ups; the Postgres loop took them over");
         all += missed;
     }

@@ -224,6 +224,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::stage::Stage;
 
     fn lease(instance: &str, ends: Instant) -> Lease {
         Lease {
@@ -232,6 +233,9 @@ mod tests {
             lease_token: Uuid::new_v4(),
             due_at: DateTime::UNIX_EPOCH,
             ends,
+            claim: Stage::since(ends),
+            woken_at: None,
+            retries: None,
         }
     }
 

@@ -16,6 +16,7 @@
 //! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
+//! - [`minutes`]: counts attempts by minute, for plots.
 //! - [`rearms`]: finds dormant jobs.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
 //!
@@ -30,6 +31,7 @@ pub mod dispatch;
 mod early_retries;
 mod expiry;
 pub mod maintenance;
+mod minutes;
 mod presence;
 pub mod rearms;
 pub mod recorder;
@@ -54,6 +56,7 @@ use self::clock_offset::OffsetLog;
 use self::deferrals::Deferrals;
 use self::dispatch::Dispatch;
 use self::maintenance::MaintenanceRules;
+use self::minutes::Minutes;
 use self::recorder::Recorder;
 use self::timer::Timer;
 use self::wake::{Waking, Watched};
@@ -65,6 +68,7 @@ use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
 use crate::membership::Membership;
+use crate::traces::Traces;
 
 pub use self::wake::{Ending, Settled, WakeError, Woken};
 
@@ -122,6 +126,7 @@ struct Inner {
     beside: Db,
     rules: SchedulerRules,
     firing: Firing,
+    traces: Traces,
     recorder: Recorder,
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
@@ -136,6 +141,8 @@ struct Inner {
     watched: Watched,
     /// Reports deferred attempts.
     deferrals: Deferrals,
+    /// Attempts by minute.
+    minutes: Minutes,
     /// Number of leases held, from the claim until they are confirmed or given back.
     held: AtomicUsize,
     /// True if the last claim had too little room.
@@ -164,7 +171,7 @@ impl Scheduler {
         db: Db,
         beside: Db,
         db_clock: Arc<DbClock>,
-        firing: Firing,
+        (firing, traces): (Firing, Traces),
         rules: SchedulerRules,
         hearts: &Heartbeats,
     ) -> std::io::Result<Self> {
@@ -176,6 +183,7 @@ impl Scheduler {
             beside,
             rules,
             firing,
+            traces,
             recorder,
             timer,
             dispatch,
@@ -185,6 +193,7 @@ impl Scheduler {
             offset_log: Mutex::default(),
             watched: Watched::default(),
             deferrals: Deferrals::default(),
+            minutes: Minutes::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
@@ -228,6 +237,10 @@ impl Scheduler {
                 let pools = [inner.beside.clone(), inner.db.clone()];
                 let (rules, stop) = (inner.rules.maintenance, inner.stop.clone());
                 move || maintenance::run(pools[0].clone(), pools.clone(), rules, stop.clone())
+            }),
+            hearts.supervise("fire minutes", {
+                let inner = shared();
+                move || minutes::run(Arc::clone(&inner))
             }),
             hearts.supervise("re-arms", {
                 let (db, stop) = (inner.beside.clone(), inner.stop.clone());
@@ -327,6 +340,7 @@ impl Scheduler {
         if let Some(recorder) = self.recorder_task.lock().take() {
             recorder.abort();
         }
+        minutes::last(&self.inner).await;
         self.leave(ended).await;
         ended
     }

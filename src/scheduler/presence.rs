@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::Inner;
+use crate::db::DbResult;
 use crate::db::replicas::{self, Registration, Seen};
-use crate::db::{Db, DbResult};
+use crate::domain::release::VERSION;
 use crate::heartbeat;
 use crate::membership::{Membership, RENEW_EVERY, RENEW_IDLE_EVERY, TAKE_OVER_AFTER};
 use crate::metrics;
@@ -49,7 +50,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut others = Others::new(inner.rules.leases.attempt);
     let mut failing = false;
     while !inner.leaving.is_cancelled() {
-        match register(&inner.beside).await {
+        match register(&inner).await {
             Ok((registration, membership)) => {
                 failing = false;
                 // Attempts of an ended membership keep that one.
@@ -73,10 +74,10 @@ pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-async fn register(db: &Db) -> DbResult<(Registration, Membership)> {
-    let host_name = host_name();
+async fn register(inner: &Inner) -> DbResult<(Registration, Membership)> {
+    let (host_name, clock_offset) = (host_name(), inner.db_clock.offset().ahead);
     let sent = steady();
-    let registration = Registration::new(db, &host_name, env!("CARGO_PKG_VERSION")).await?;
+    let registration = Registration::new(&inner.beside, &host_name, VERSION, clock_offset).await?;
     let membership = Membership::new(registration.replica_id(), sent);
     info!(replica = membership.replica_id(), "replica registered");
     Ok((registration, membership))
@@ -88,7 +89,7 @@ async fn keep(inner: &Inner, mut registration: Registration, membership: &Member
     let mut failing = false;
     while pause(inner, next_renewal(inner, failing)).await {
         let sent = steady();
-        match registration.renew().await {
+        match registration.renew(inner.db_clock.offset().ahead).await {
             Ok(Some(seen)) => {
                 membership.renewed(sent);
                 if std::mem::take(&mut failing) {

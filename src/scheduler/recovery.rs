@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nas_cron_base::clock::Clock;
 use tracing::warn;
 
 use super::Inner;
@@ -46,6 +47,7 @@ impl Recovery {
         if recovered.one_shots > 0 {
             metrics::recovered(recovered.one_shots);
             metrics::fires_lost(recovered.attempts);
+            inner.minutes.lost(inner.db_clock.now(), recovered.attempts);
             warn!(
                 recovered = recovered.one_shots,
                 lost = recovered.attempts,

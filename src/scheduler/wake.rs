@@ -199,7 +199,8 @@ async fn take(inner: &Inner, batch: &[Waking]) -> DbResult<Vec<Option<Woken>>> {
         .zip(batch)
         .map(|(found, waking)| {
             Some(match found {
-                Found::Leased(lease) => {
+                Found::Leased(mut lease) => {
+                    lease.woken_at = Some(waking.since);
                     let ending = inner.watched.watch(lease.lease_token, waking.cause.clone());
                     leases.push(lease);
                     Woken::Taken(ending)

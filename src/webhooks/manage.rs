@@ -95,7 +95,7 @@ pub struct Rotated {
 }
 
 /// The result of a test.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Tested {
     /// The event that was sent.
     pub event_id: Uuid,

@@ -8,7 +8,7 @@ use crate::domain::event::Event;
 use crate::domain::webhook::{Delivery, Webhook};
 
 /// A created webhook.
-#[derive(serde::Serialize, utoipa::ToSchema)]
+#[derive(serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct CreatedWebhook {
     /// The webhook.
     #[serde(flatten)]
@@ -19,7 +19,7 @@ pub struct CreatedWebhook {
 }
 
 /// A new secret.
-#[derive(serde::Serialize, utoipa::ToSchema)]
+#[derive(serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct RotatedSecret {
     /// The new secret. It is shown only here.
     #[schema(pattern = "^whsec_", example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwqVOGdlZ1nKI=")]
@@ -29,14 +29,14 @@ pub struct RotatedSecret {
 }
 
 /// All webhooks.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct WebhookList {
     /// The webhooks, the oldest first.
     pub webhooks: Vec<Webhook>,
 }
 
 /// A page of deliveries.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct DeliveryPage {
     /// The deliveries, the latest event first.
     pub deliveries: Vec<Delivery>,
@@ -45,7 +45,7 @@ pub struct DeliveryPage {
 }
 
 /// A page of events.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct EventPage {
     /// The events, the latest first.
     pub events: Vec<Event>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use nas_cron::db::replicas::{Registration, Seen, declare_dead};
 use nas_cron_testing::agent::Reply;
@@ -221,7 +221,7 @@ async fn replica_that_stops_leaves_at_once() {
 #[tokio::test]
 async fn renewal_and_declaration_of_death_exclude_each_other() {
     let (db, url) = database().await;
-    let mut replica = Registration::new(&db, "host", "0.0.0").await.unwrap();
+    let mut replica = Registration::new(&db, "host", "0.0.0", TimeDelta::zero()).await.unwrap();
     let replica_id = replica.replica_id();
     let seen = Seen { replica_id, renewals: 0 };
     assert_eq!(declare_dead(&db, seen, true).await.unwrap(), None, "its session exists");
@@ -237,12 +237,15 @@ async fn renewal_and_declaration_of_death_exclude_each_other() {
     waits_for_a_lock(&url, "DELETE FROM replicas").await;
     renewal.commit().await.unwrap();
     assert_eq!(declaration.await.unwrap(), None, "it was renewed meanwhile");
-    assert_eq!(replica.renew().await.unwrap(), Some(vec![Seen { replica_id, renewals: 1 }]));
+    assert_eq!(
+        replica.renew(TimeDelta::milliseconds(7)).await.unwrap(),
+        Some(vec![Seen { replica_id, renewals: 1 }])
+    );
 
     // A declaration of death that has not committed.
     let mut declaration = other.begin().await.unwrap();
     sqlx::query("DELETE FROM replicas WHERE renewals = 2").execute(&mut *declaration).await.unwrap();
-    let renewal = tokio::spawn(async move { replica.renew().await.unwrap() });
+    let renewal = tokio::spawn(async move { replica.renew(TimeDelta::milliseconds(7)).await.unwrap() });
     waits_for_a_lock(&url, "UPDATE replicas").await;
     declaration.commit().await.unwrap();
     assert_eq!(renewal.await.unwrap(), None, "it was declared dead meanwhile");

@@ -402,7 +402,8 @@ impl World {
     async fn nudge(&self, db: &Db) {
         let key = JobKey { instance_id: self.instance.to_string(), job_id: self.job.to_string() };
         if let Some(found) = jobs::by_keys(db, &[key]).await.unwrap().first() {
-            dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id).await.unwrap();
+            let seen = found.last_started_at;
+            dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id, seen).await.unwrap();
         }
     }
 
@@ -420,6 +421,7 @@ impl World {
                     callback_url: url_of(callback),
                     not_after: limit_of(limit, now),
                     seen: None,
+                    trace: None,
                 };
                 provisions::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }

@@ -21,18 +21,22 @@ use nas_cron::config::ConfigError;
 use nas_cron::db::hints::Hints;
 use nas_cron::db::{Db, leases, outcomes};
 use nas_cron::directory::{self, Directory};
-use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::registration::Verdict;
+use nas_cron::domain::{FireOutcome, SigningAlg};
 use nas_cron::fire::address_policy::AddressPolicy;
 use nas_cron::fire::connections::{ClientConfig, Connections};
 use nas_cron::http::admin::{self, AdminState, ConfigTokens};
 use nas_cron::identity::registry::IdentityRegistry;
+use nas_cron::keys::RotationPolicy;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron::operations::Operations;
+use nas_cron::operations::backends::BackendOperations;
+use nas_cron::operations::keys::KeyOperations;
+use nas_cron::operations::overview::{OverviewRules, Overviews};
 use nas_cron::webhooks::Webhooks;
 use nas_cron::webhooks::sender::Sender;
 use nas_cron_base::clock::SystemClock;
@@ -928,12 +932,21 @@ mod admin_api {
     fn state(db: &Db, config_tokens: Arc<ConfigTokens>) -> AdminState {
         AdminState {
             directory: Directory::new(db.clone()),
+            overviews: Overviews::new(db.clone(), OverviewRules::default()),
             operations: Operations::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             identities: IdentityRegistry::new(db.clone()),
             tokens: StoredTokens::new(db.clone()),
             config_tokens,
             audit: AuditLog::new(db.clone()),
+            keys: KeyOperations {
+                db: db.clone(),
+                kek: None,
+                policy: RotationPolicy::default(),
+                alg: SigningAlg::Es256,
+                agents_jwks_url: None,
+            },
+            backends: BackendOperations::new(db.clone(), Vec::new(), Vec::new(), Arc::default()),
             webhooks: webhooks(db),
         }
     }

@@ -39,6 +39,7 @@ fn arm(job: &str, key: &str, at: DateTime<Utc>) -> Arm {
         callback_url: CallbackUrl::parse(CALLBACK).unwrap(),
         not_after: Given::Keep,
         seen: None,
+        trace: None,
     }
 }
 

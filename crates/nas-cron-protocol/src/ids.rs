@@ -200,6 +200,12 @@ macro_rules! signed_id {
             }
         }
 
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+
         #[cfg(feature = "openapi")]
         crate::text_schema!($name, crate::schema::TextSchema {
             description: concat!($($doc),+).trim_ascii_start(),

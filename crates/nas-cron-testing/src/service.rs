@@ -124,6 +124,21 @@ impl Settings {
         ])
     }
 
+    /// Makes the process read its clock's offset from `file` (such as `+90`), whenever it looks at the clock.
+    #[must_use]
+    pub fn with_clock_of(self, file: &std::path::Path) -> Self {
+        let preload = format!("LD_PRELOAD={}", faketime_library().display());
+        let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
+        self.launched_by(&[
+            "env",
+            &preload,
+            &file,
+            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "DONT_FAKE_MONOTONIC=1",
+        ])
+    }
+
     /// Sets a variable.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {

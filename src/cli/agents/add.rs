@@ -7,8 +7,7 @@ use nas_cron_base::terminal;
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use serde_json::json;
 
-use crate::cli::directory_error::explained;
-use crate::db::Db;
+use crate::cli::operator::Operator;
 use crate::directory::{self, Change};
 use crate::domain::registration::Registration;
 
@@ -44,7 +43,7 @@ pub(super) struct AddArgs {
 }
 
 /// Registers the agent, and prints the kind of change.
-pub(super) async fn run(args: AddArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(args: AddArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let wanted = Registration {
         instance_id: args.instance_id,
         org_id: args.org,
@@ -52,7 +51,7 @@ pub(super) async fn run(args: AddArgs, db: &Db, out: &mut dyn Write) -> anyhow::
         callback_url: args.callback_url,
         enabled: args.disabled.then_some(false),
     };
-    let (change, agent) = directory::register(db, wanted, args.move_org).await.map_err(explained)?;
+    let (change, agent) = on.put_agent(wanted, args.move_org).await?;
     if args.json {
         return terminal::json(out, &json!({ "change": change, "agent": agent }));
     }

@@ -8,9 +8,9 @@ use nas_cron_base::terminal;
 use nas_cron_protocol::{CallbackUrl, InstanceId};
 use serde_json::json;
 
+use super::Urls;
 use super::yaml::Chronos;
-use super::{Urls, find};
-use crate::db::Db;
+use crate::cli::operator::Operator;
 use crate::directory;
 
 /// Print the YAML configuration that an agent needs to use this service.
@@ -29,13 +29,18 @@ pub(super) struct ConfigArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: &ConfigArgs,
+    on: &Operator,
+    urls: &Urls,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let portal_url =
         urls.portal.as_deref().context("portal_url is not configured: set NAS_CRON_PORTAL_URL")?;
     let agents_jwks_url = urls.agents_jwks.as_deref().context(
         "the JWKS URL of the agents is not configured: set NAS_CRON_PUBLIC_URL or NAS_CRON_AGENTS_JWKS_URL",
     )?;
-    let agent = find(db, &args.instance_id).await?;
+    let agent = on.agent(&args.instance_id).await?.agent;
     let callback_url =
         args.callback_url.as_ref().map(|url| url.as_str().to_owned()).or(agent.callback_url).with_context(
             || format!("agent {} has no callback URL yet: add --callback-url", agent.instance_id),

@@ -1,4 +1,4 @@
-//! `nas-cron agents identities` and `nas-cron agents revoke`: lists and revokes the keys that an agent calls with.
+//! `nas-cron agents identities` and `nas-cron agents revoke`: lists and revokes what an agent calls with.
 
 use std::io::Write;
 
@@ -9,10 +9,9 @@ use nas_cron_base::terminal::{self, counted, or_dash, relative};
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use serde_json::json;
 
-use super::find;
 use crate::audit::Act;
-use crate::db::{Db, directory as statements};
-use crate::identity::registry::{self, IdentityRecord, TaskRecord, any_org};
+use crate::cli::operator::Operator;
+use crate::identity::registry::{IdentityRecord, TaskRecord};
 
 /// List the keys that an agent calls with, and its tasks.
 #[derive(Clone, Debug, Args)]
@@ -28,15 +27,17 @@ pub(super) struct IdentitiesArgs {
     json: bool,
 }
 
-/// Revoke a key that an agent calls with, one of its tasks, or all of its keys.
+/// Revoke a key that an agent calls with, one of its tasks, all of its keys, or its login at the built-in portal.
 ///
-/// The revocation applies at once on every replica, and is final. The agent's portal tokens stay valid, and with one of
-/// them it can register a new key: to lock the agent out, disable it as well.
+/// The revocation applies at once on every replica, and is final. With --login, the agent's refresh tokens and access tokens
+/// are rejected; its keys stay valid. Otherwise its portal tokens stay valid, and with one of them it can register a new key:
+/// to lock the agent out, disable it as well. Its jobs stay armed.
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("selection").required(true)), after_help = "\
 Examples:
   nas-cron agents revoke agent-1 --identity 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d
-  nas-cron agents revoke agent-1 --all")]
+  nas-cron agents revoke agent-1 --all
+  nas-cron agents revoke agent-1 --login")]
 pub(super) struct RevokeArgs {
     /// Instance id of the agent.
     instance_id: InstanceId,
@@ -49,6 +50,9 @@ pub(super) struct RevokeArgs {
     /// Revoke all keys and their tasks.
     #[arg(long, group = "selection")]
     all: bool,
+    /// End its login at the built-in portal. `nas-cron agents enroll` creates another one.
+    #[arg(long, group = "selection")]
+    login: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -62,6 +66,7 @@ impl RevokeArgs {
                 ("revoke_agent_identity", Some(("agent_runtime_id", identity.to_string())))
             }
             (None, Some(task)) => ("revoke_agent_task", Some(("task_id", task.to_string()))),
+            (None, None) if self.login => ("revoke_login", None),
             (None, None) => ("revoke_agent_identities", None),
         };
         let act = Act::new(action).about("instance_id", &self.instance_id);
@@ -72,9 +77,9 @@ impl RevokeArgs {
     }
 }
 
-pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let agent = find(db, &args.instance_id).await?;
-    let identities = registry::list(db, any_org(&args.instance_id)).await?;
+pub(super) async fn list(args: &IdentitiesArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let agent = on.agent(&args.instance_id).await?.agent;
+    let identities = on.identities(&args.instance_id).await?;
     if args.json {
         return terminal::json(out, &json!({ "identities": identities }));
     }
@@ -82,30 +87,33 @@ pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) ->
         writeln!(out, "Agent {} has no keys: it calls with portal tokens.", agent.instance_id)?;
         return Ok(());
     }
-    let now = statements::now(db).await?;
+    let now = on.now().await?;
     out.write_all(identities_table(&identities, now).as_bytes())?;
     Ok(())
 }
 
-pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let agent = find(db, &args.instance_id).await?;
-    let (scope, name) = (any_org(&args.instance_id), &agent.instance_id);
+pub(super) async fn revoke(args: &RevokeArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.login {
+        return revoke_login(args, on, out).await;
+    }
+    let agent = on.agent(&args.instance_id).await?.agent;
+    let (instance_id, name) = (&args.instance_id, &agent.instance_id);
     let hint = format!("`nas-cron agents identities {name}` lists its keys and tasks");
     let (revoked, subject) = match (args.identity, args.task) {
         (Some(id), _) => {
-            let Some(changed) = registry::revoke(db, scope, id).await? else {
+            let Some(changed) = on.revoke_identity(instance_id, id).await? else {
                 bail!("agent {name} has no key {id}; {hint}");
             };
             (i64::from(changed), format!("Key {id} of agent {name}"))
         }
         (_, Some(id)) => {
-            let Some(changed) = registry::revoke_task(db, scope, None, id).await? else {
+            let Some(changed) = on.revoke_task(instance_id, id).await? else {
                 bail!("agent {name} has no task {id}; {hint}");
             };
             (i64::from(changed), format!("Task {id} of agent {name}"))
         }
         _ => {
-            let revoked = registry::revoke_all(db, scope).await?;
+            let revoked = on.revoke_identities(instance_id).await?;
             if !args.json {
                 writeln!(out, "{} of agent {name} revoked.", counted(revoked, "key"))?;
             }
@@ -119,6 +127,18 @@ pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> a
         let already = if revoked == 0 { " already" } else { "" };
         writeln!(out, "{subject} is{already} revoked.")?;
     }
+    Ok(())
+}
+
+async fn revoke_login(args: &RevokeArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let done = on.revoke_login(&args.instance_id).await?;
+    if args.json {
+        let revoked = i64::from(done.revoked);
+        return terminal::json(out, &json!({ "instance_id": done.instance_id, "revoked": revoked }));
+    }
+    let did = if done.revoked { "is revoked" } else { "had already ended" };
+    let name = &done.instance_id;
+    writeln!(out, "The login of agent {name} {did}; `nas-cron agents enroll` creates another one.")?;
     Ok(())
 }
 

@@ -88,7 +88,8 @@ pub(super) async fn run(args: &ImportAgentsArgs, db: &Db, out: &mut dyn Write) -
     report.end(args.json, out)
 }
 
-fn judge(report: &mut Report, number: u64, verdict: &Verdict) {
+/// Adds the result of a line to the report.
+pub(in crate::cli) fn judge(report: &mut Report, number: u64, verdict: &Verdict) {
     match verdict {
         Verdict::Added => report.count("added"),
         Verdict::Updated => report.count("updated"),

@@ -7,7 +7,7 @@ mod enroll;
 mod fixtures;
 mod home;
 mod identities;
-mod import;
+pub(in crate::cli) mod import;
 mod list;
 mod login;
 mod remove;
@@ -27,21 +27,18 @@ use self::enroll::EnrollArgs;
 use self::identities::{IdentitiesArgs, RevokeArgs};
 use self::import::ImportAgentsArgs;
 use self::list::ListArgs;
+use self::login::LoginsArgs;
 use self::remove::RemoveArgs;
 use self::set_callback::SetCallbackArgs;
 use super::audited::Audited;
-use super::directory_error::explained;
 use super::operator::Operator;
 use crate::audit::Act;
 use crate::config::{ConfigError, OwnPortal};
-use crate::db::Db;
-use crate::directory;
-use crate::domain::registration::Agent;
 
 /// Register, list, show, disable and remove agents.
 ///
-/// The command works on the database, also while the service is down. A portal backend can use the admin API instead: PUT,
-/// GET and DELETE `/api/admin/agents/{instance_id}`.
+/// The command works on the database, also while the service is down, or with --server on a running service: all but `enroll`
+/// and `import`. A portal backend can use the admin API instead: PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,6 +72,7 @@ enum AgentsCommand {
     Import(ImportAgentsArgs),
     Config(ConfigArgs),
     Identities(IdentitiesArgs),
+    Logins(LoginsArgs),
     Revoke(RevokeArgs),
 }
 
@@ -107,7 +105,8 @@ impl Audited for AgentsArgs {
             AgentsCommand::List(_)
             | AgentsCommand::Show(_)
             | AgentsCommand::Config(_)
-            | AgentsCommand::Identities(_) => None,
+            | AgentsCommand::Identities(_)
+            | AgentsCommand::Logins(_) => None,
             AgentsCommand::Add(args) => about("put_agent", &args.instance_id),
             AgentsCommand::Enroll(args) => about("enroll_agent", &args.instance_id),
             AgentsCommand::Disable(args) => about("disable_agent", &args.instance_id),
@@ -123,24 +122,28 @@ impl Audited for AgentsArgs {
 /// Runs the command, and writes its result to `out`.
 pub async fn run(args: AgentsArgs, on: &Operator, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        AgentsCommand::Add(args) => add::run(args, on.database()?, out).await,
-        AgentsCommand::Enroll(args) => enroll::run(args, on.database()?, &urls.own_portal?, out).await,
+        AgentsCommand::Add(args) => add::run(args, on, out).await,
+        AgentsCommand::Enroll(args) => {
+            enroll::run(args, on.database(LOCAL_ENROLL)?, &urls.own_portal?, out).await
+        }
         AgentsCommand::List(args) => list::run(args, on, out).await,
         AgentsCommand::Show(args) => show::run(&args, on, out).await,
         AgentsCommand::Disable(args) => set_enabled::run(&args, false, on, out).await,
         AgentsCommand::Enable(args) => set_enabled::run(&args, true, on, out).await,
         AgentsCommand::Remove(args) => remove::run(&args, on, out).await,
-        AgentsCommand::SetCallback(args) => set_callback::run(&args, on.database()?, out).await,
-        AgentsCommand::Import(args) => import::run(&args, on.database()?, out).await,
-        AgentsCommand::Config(args) => config::run(&args, on.database()?, &urls, out).await,
-        AgentsCommand::Identities(args) => identities::list(&args, on.database()?, out).await,
-        AgentsCommand::Revoke(args) => identities::revoke(&args, on.database()?, out).await,
+        AgentsCommand::SetCallback(args) => set_callback::run(&args, on, out).await,
+        AgentsCommand::Import(args) => import::run(&args, on.database(LOCAL_IMPORT)?, out).await,
+        AgentsCommand::Config(args) => config::run(&args, on, &urls, out).await,
+        AgentsCommand::Identities(args) => identities::list(&args, on, out).await,
+        AgentsCommand::Logins(args) => login::list(args, on, out).await,
+        AgentsCommand::Revoke(args) => identities::revoke(&args, on, out).await,
     }
 }
 
-async fn find(db: &Db, instance_id: &InstanceId) -> anyhow::Result<Agent> {
-    directory::find(db, instance_id).await.map_err(explained)
-}
+/// The reason why a login is created on the database only.
+const LOCAL_ENROLL: &str = "it creates a refresh token, which acts as the agent";
+/// The reason why a file is imported on the database only.
+const LOCAL_IMPORT: &str = "it registers a thousand agents per statement";
 
 #[cfg(test)]
 mod tests {
@@ -169,8 +172,9 @@ mod tests {
         insta::assert_snapshot!(command.render_long_help(), @"
         Register, list, show, disable and remove agents.
 
-        The command works on the database, also while the service is down. A portal backend can use the admin API
-        instead: PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+        The command works on the database, also while the service is down, or with --server on a running service: all
+        but `enroll` and `import`. A portal backend can use the admin API instead: PUT, GET and DELETE
+        `/api/admin/agents/{instance_id}`.
 
         Usage: nas-cron agents <COMMAND>
 
@@ -186,7 +190,9 @@ mod tests {
           import        Register agents from a file in JSON Lines or CSV
           config        Print the YAML configuration that an agent needs to use this service
           identities    List the keys that an agent calls with, and its tasks
-          revoke        Revoke a key that an agent calls with, one of its tasks, or all of its keys
+          logins        List the last login of each agent at the built-in portal, ordered by instance id
+          revoke        Revoke a key that an agent calls with, one of its tasks, all of its keys, or its login at the
+                        built-in portal
           help          Print this message or the help of the given subcommand(s)
 
         Options:

@@ -8,12 +8,9 @@ use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::InstanceId;
 use serde_json::json;
 
-use super::find;
 use crate::audit::Act;
-use crate::cli::directory_error::explained;
 use crate::cli::operator::Operator;
 use crate::cli::orgs;
-use crate::directory::{self, DirectoryError};
 use crate::operations::orgs::DeletionOf;
 
 /// Remove an agent and its one-shots.
@@ -55,8 +52,7 @@ pub(super) async fn run(args: &RemoveArgs, on: &Operator, out: &mut dyn Write) -
             (DeletionOf::Instance(args.instance_id.clone()), format!("agent {}", args.instance_id));
         return orgs::delete(on, &of, &name, args.confirm.as_deref(), args.json, out).await;
     }
-    let db = on.database()?;
-    let agent = find(db, &args.instance_id).await?;
+    let agent = on.agent(&args.instance_id).await?.agent;
     let held = agent.armed + agent.dead;
     if held > 0 && !args.yes {
         bail!(
@@ -66,11 +62,7 @@ pub(super) async fn run(args: &RemoveArgs, on: &Operator, out: &mut dyn Write) -
             name = agent.instance_id
         );
     }
-    let one_shots = match directory::remove(db, &args.instance_id, None).await {
-        // Another process has just removed it.
-        Err(DirectoryError::Unknown(_)) => 0,
-        other => other.map_err(explained)?,
-    };
+    let one_shots = on.remove_agent(&agent).await?;
     if args.json {
         return terminal::json(out, &json!({ "instance_id": agent.instance_id, "one_shots": one_shots }));
     }

@@ -5,10 +5,8 @@ use std::io::Write;
 use clap::Args;
 use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::{CallbackUrl, InstanceId};
-use serde_json::json;
 
-use crate::cli::directory_error::explained;
-use crate::db::Db;
+use crate::cli::operator::Operator;
 use crate::directory;
 
 /// Change the callback URL of an agent and of all its one-shots.
@@ -28,17 +26,12 @@ pub(super) struct SetCallbackArgs {
 }
 
 /// Stores the callback, and prints the number of one-shots that were changed.
-pub(super) async fn run(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let moved =
-        directory::set_callback(db, &args.instance_id, &args.callback_url).await.map_err(explained)?;
+pub(super) async fn run(args: &SetCallbackArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let moved = on.set_callback(&args.instance_id, &args.callback_url).await?;
     if args.json {
-        let callback_url = args.callback_url.as_str();
-        return terminal::json(
-            out,
-            &json!({ "instance_id": args.instance_id, "callback_url": callback_url, "moved": moved }),
-        );
+        return terminal::json(out, &moved);
     }
-    let (name, url, moved) = (&args.instance_id, args.callback_url.as_str(), counted(moved, "one-shot"));
+    let (name, url, moved) = (&args.instance_id, &moved.callback_url, counted(moved.moved, "one-shot"));
     writeln!(out, "The callback URL of agent {name} is now {url}; {moved} moved to it.")?;
     Ok(())
 }

@@ -12,12 +12,15 @@ use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::BackendName;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
-use super::{BackendContext, active, remaining, too_far_ahead};
-use crate::backends::{SchedulerBackend, moving};
-use crate::config::backends::variables_of;
+use super::{remaining, too_far_ahead};
+use crate::audit::Act;
+use crate::backends::moving;
+use crate::cli::operator::{AdminClient, Place};
 use crate::db::{DbResult, directory, ride_out, wake_ups};
 use crate::domain::active_backend::Left;
+use crate::operations::backends::{BackendOperations, BackendStatus, BackendSwitch};
 
 /// Concurrent rounds of arming and cancelling per backend.
 const ROUNDS: usize = 4;
@@ -25,6 +28,10 @@ const ROUNDS: usize = 4;
 const NO_PROGRESS: Duration = Duration::from_secs(15);
 /// Interval between checks of the progress of replicas.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Interval between questions to a server whose replicas move the one-shots.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// Time without progress after which a server's switch is left to its replicas: two of their rounds.
+const NO_PROGRESS_THERE: Duration = Duration::from_secs(40);
 /// Maximum outage of the database that is bridged by retries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -37,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
+  nas-cron backend switch nats --dry-run      Count what would be moved, and test the backend
   nas-cron backend switch nats
   nas-cron backend switch postgres --json
   nas-cron backend switch qstash --force      Even if it is unreachable now")]
@@ -47,9 +55,19 @@ pub(super) struct SwitchArgs {
     /// Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds late.
     #[arg(long)]
     force: bool,
+    /// Show what would be moved and test the backend, without changing anything.
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`.
     #[arg(long)]
     json: bool,
+}
+
+impl SwitchArgs {
+    /// Returns the line in the audit log; `None` for a dry run.
+    pub(super) fn act(&self) -> Option<Act> {
+        (!self.dry_run).then(|| Act::new("switch_backend").about("backend", self.backend))
+    }
 }
 
 /// Work done by this process. Running replicas do a share of the total.
@@ -62,19 +80,29 @@ struct Report {
 
 pub(super) async fn run(
     args: &SwitchArgs,
-    context: &BackendContext,
+    on: &Place<BackendOperations>,
+    stop: &CancellationToken,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let (db, to) = (&context.db, args.backend);
-    let from = active(db).await?.backend;
-    require_usable(args, context).await?;
+    let to = args.backend;
+    if args.dry_run {
+        return plan(&on.plan_switch(to).await?, args.json, out);
+    }
     let begun = Instant::now();
-    let since = directory::now(db).await?;
-    again(|| wake_ups::activate(db, to)).await?;
-    again(|| wake_ups::try_again(db)).await?;
-    let bar = bar(args.json)?;
     let mut report = Report::default();
-    let moved = carry_out(context, since, &bar, &mut report).await;
+    let bar = bar(args.json)?;
+    let (switched, unconfigured, moved) = match on {
+        Place::Database(here) => {
+            let since = directory::now(here.db()).await?;
+            let switched = on.switch_backend(to, args.force).await?;
+            let moved = carry_out(here, stop, since, &bar, &mut report).await.map_err(anyhow::Error::from);
+            (switched, here.unconfigured().collect(), moved)
+        }
+        Place::Server(client) => {
+            let switched = on.switch_backend(to, args.force).await?;
+            (switched, Vec::new(), follow(client, stop, &bar).await)
+        }
+    };
     bar.finish_and_clear();
     let left = moved.with_context(|| {
         format!(
@@ -87,12 +115,12 @@ pub(super) async fn run(
     let Report { moved, told, taken_back } = report;
     if args.json {
         let report = json!({
-            "active": to, "switched": from != to, "moved": moved, "told": told, "taken_back": taken_back,
+            "active": to, "switched": switched.switched, "moved": moved, "told": told, "taken_back": taken_back,
             "finished": finished, "left": left, "seconds": seconds,
         });
         terminal::json(out, &report)?;
     } else {
-        let was = if from == to { "was already active" } else { "is active" };
+        let was = if switched.switched { "is active" } else { "was already active" };
         let moved = counted(i64::try_from(moved).unwrap_or(i64::MAX), "one-shot");
         writeln!(
             out,
@@ -102,40 +130,31 @@ pub(super) async fn run(
             out.write_all(too_far_ahead(&left, to).trim_start().as_bytes())?;
         }
     }
-    if context.stop.is_cancelled() && !finished {
+    if stop.is_cancelled() && !finished {
         bail!(
             "interrupted with {}. Nothing is lost: the running replicas complete the switch, and so does the same command \
              again",
             remaining(&left)
         );
     }
-    ensure!(finished, "{}", unfinished(&left, context));
+    ensure!(finished, "{}", unfinished(&left, &unconfigured));
     Ok(())
 }
 
-/// Fails if the new backend is unconfigured or unreachable: all its one-shots would be backend misses.
-async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::Result<()> {
-    let to = args.backend;
-    if to == BackendName::Postgres {
-        return Ok(());
+/// Prints what a switch would do. Fails if the backend is unreachable.
+fn plan(plan: &BackendSwitch, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let BackendSwitch { from, to, left, .. } = plan;
+    if json {
+        terminal::json(out, plan)?;
+    } else if plan.switched {
+        let moved = counted(left.to_move, "one-shot");
+        writeln!(out, "A switch from {from} to {to} would move up to {moved}. Nothing was changed.")?;
+    } else {
+        writeln!(out, "{to} is already active. Nothing was changed.")?;
     }
-    ensure!(
-        context.has(to),
-        "{to} is not configured here: set {} for this command and on every replica (see docs/backends.md)",
-        variables_of(to)
-    );
-    let Some(outbox) = context.outbox(to) else {
-        bail!(
-            "{to} needs fire tokens in advance, which this command cannot sign with its settings: run it with all \
-             settings of the service, for example on one of its replicas"
-        )
-    };
-    match outbox.backend().health().await {
-        Err(error) if !args.force => bail!(
-            "{to} {error}. Nothing was changed; fix the backend (`nas-cron backend status` shows its state), or switch \
-             anyway with --force"
-        ),
-        _ => Ok(()),
+    match &plan.error {
+        Some(error) => bail!("{to} {}: fix it first, or use --force", terminal::printable(error)),
+        None => Ok(()),
     }
 }
 
@@ -146,36 +165,56 @@ fn bar(json: bool) -> anyhow::Result<ProgressBar> {
     Ok(ProgressBar::with_draw_target(Some(0), target).with_style(style))
 }
 
+/// Waits while the server's replicas move the one-shots, until nothing is left, the command is interrupted, or progress
+/// stops. Returns the remaining work.
+async fn follow(client: &AdminClient, stop: &CancellationToken, bar: &ProgressBar) -> anyhow::Result<Left> {
+    let (mut least, mut progressed) = (i64::MAX, Instant::now());
+    loop {
+        let left = client.get::<BackendStatus>(&["backends"], &[]).await?.left;
+        show_progress(bar, &left);
+        if left.count() < least {
+            (least, progressed) = (left.count(), Instant::now());
+        }
+        if left.count() == 0 || progressed.elapsed() > NO_PROGRESS_THERE {
+            return Ok(left);
+        }
+        if stop.run_until_cancelled(sleep(ASKED_EVERY)).await.is_none() {
+            return Ok(left);
+        }
+    }
+}
+
 /// Moves one-shots, and arms and cancels wake-ups, until nothing is left, the command is interrupted, or progress stops.
 /// Returns the remaining work.
 async fn carry_out(
-    context: &BackendContext,
+    here: &BackendOperations,
+    stop: &CancellationToken,
     since: DateTime<Utc>,
     bar: &ProgressBar,
     report: &mut Report,
 ) -> DbResult<Left> {
-    let db = &context.db;
+    let db = here.db();
     let mut left = again(|| wake_ups::left(db, since)).await?;
     let mut least = i64::MAX;
     let mut progressed = Instant::now();
     loop {
         show_progress(bar, &left);
-        if left.count() == 0 || context.stop.is_cancelled() {
+        if left.count() == 0 || stop.is_cancelled() {
             return Ok(left);
         }
         if left.count() < least {
             (least, progressed) = (left.count(), Instant::now());
-        } else if progressed.elapsed() > patience(context, &left) {
+        } else if progressed.elapsed() > patience(here, &left) {
             return Ok(left);
         }
-        let moved = if left.to_move > 0 { move_all(context, bar, report).await? } else { 0 };
+        let moved = if left.to_move > 0 { move_all(here, stop, bar, report).await? } else { 0 };
         if moved > 0 {
             // Each moved one-shot adds a wake-up to arm and perhaps one to cancel: the count may have grown.
             progressed = Instant::now();
-        } else if tell(context, report).await? == 0 {
+        } else if tell(here, report).await? == 0 {
             // The replicas hold the rest, or the backend is in back-off.
             tokio::select! {
-                () = context.stop.cancelled() => {}
+                () = stop.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
         }
@@ -184,10 +223,15 @@ async fn carry_out(
 }
 
 /// Moves batch after batch. Returns the number of moved one-shots.
-async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Report) -> DbResult<u64> {
+async fn move_all(
+    here: &BackendOperations,
+    stop: &CancellationToken,
+    bar: &ProgressBar,
+    report: &mut Report,
+) -> DbResult<u64> {
     let mut moved = 0;
-    while !context.stop.is_cancelled() {
-        let batch = again(|| moving::batch(&context.db)).await?;
+    while !stop.is_cancelled() {
+        let batch = again(|| moving::batch(here.db())).await?;
         if batch == 0 {
             break;
         }
@@ -200,15 +244,15 @@ async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Repo
 
 /// Returns the time without progress to allow. Without an error, the rest may be leased by a process that died, so this
 /// includes the longest lease.
-fn patience(context: &BackendContext, left: &Left) -> Duration {
-    let leases = context.outboxes.iter().map(|outbox| outbox.lease() + NO_PROGRESS);
+fn patience(here: &BackendOperations, left: &Left) -> Duration {
+    let leases = here.outboxes().iter().map(|outbox| outbox.lease() + NO_PROGRESS);
     let longest = leases.max().filter(|_| left.last_error.is_none());
     longest.unwrap_or(NO_PROGRESS)
 }
 
 /// Arms and cancels wake-ups at all backends for one round. Returns the number of processed outbox rows.
-async fn tell(context: &BackendContext, report: &mut Report) -> DbResult<usize> {
-    let rounds = context.outboxes.iter().flat_map(|outbox| std::iter::repeat_n(outbox, ROUNDS));
+async fn tell(here: &BackendOperations, report: &mut Report) -> DbResult<usize> {
+    let rounds = here.outboxes().iter().flat_map(|outbox| std::iter::repeat_n(outbox, ROUNDS));
     let mut rows = 0;
     for done in try_join_all(rounds.map(|outbox| again(|| outbox.run_round()))).await? {
         report.told += done.armed;
@@ -231,16 +275,14 @@ async fn again<T, F: Future<Output = DbResult<T>>>(step: impl FnMut() -> F) -> D
     ride_out(Instant::now() + PATIENCE, step).await
 }
 
-fn unfinished(left: &Left, context: &BackendContext) -> String {
-    let unconfigured: Vec<_> =
-        BackendName::ALL.iter().filter(|one| !context.has(**one)).map(|one| one.as_str()).collect();
+fn unfinished(left: &Left, unconfigured: &[BackendName]) -> String {
     let mut text = format!("the switch is unfinished: {}", remaining(left));
     if let Some(error) = &left.last_error {
         text = format!("{text} ({})", terminal::printable(error));
     }
     if left.to_take_back > 0 && !unconfigured.is_empty() {
-        text =
-            format!("{text}; left to the replicas, because not configured here: {}", unconfigured.join(", "));
+        let names: Vec<_> = unconfigured.iter().map(|one| one.as_str()).collect();
+        text = format!("{text}; left to the replicas, because not configured here: {}", names.join(", "));
     }
     format!(
         "{text}. Nothing is lost: the running replicas complete the switch, and so does the same command again"

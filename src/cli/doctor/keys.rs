@@ -2,14 +2,13 @@
 
 use super::deployment::Deployment;
 use crate::app;
-use crate::cli::keys::agents_jwks;
 use crate::config::PortalJwks;
 use crate::db::DbResult;
-use crate::diagnosis::{Finding, failed, never_answered};
+use crate::diagnosis::{self, Finding, failed, never_answered};
 use crate::domain::{KeyRecord, KeyState};
 use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
-use crate::keys::{KeyError, custody};
+use crate::keys::{KeyError, agents_jwks, custody};
 
 const SET_THE_KEY_THAT_ENCRYPTED: &str = "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that encrypted it: the other replicas or your backup have it. \
      Another key cannot decrypt it; docs/keys.md says what to do if it is lost";
@@ -37,16 +36,7 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
             return unusable(&key.record, &error);
         }
     }
-    match keys.iter().find(|key| key.record.state == KeyState::Active) {
-        Some(active) => {
-            let KeyRecord { kid, alg, .. } = &active.record;
-            Finding::ok(format!("{kid} ({alg}) is active and usable"))
-        }
-        None => Finding::wrong(
-            "no key is active: fires could not be signed",
-            "`nas-cron keys list` shows the reason; `nas-cron keys activate KID` activates a key",
-        ),
-    }
+    diagnosis::active_key(keys.iter().map(|key| &key.record))
 }
 
 fn unusable(key: &KeyRecord, error: &KeyError) -> Finding {

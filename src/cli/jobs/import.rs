@@ -24,7 +24,7 @@ const RACES: usize = 8;
 
 /// Parses the one-shot of one line. A missing `dedup_key` is made of the job and its time, byte for byte, as real agents
 /// do; the agent's own next provision then finds the one-shot armed.
-fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
+pub(in crate::cli) fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
     let instance_id = InstanceId::new(fields.required_text("instance_id")?)?;
     let job_id = JobId::new(fields.required_text("job_id")?)?;
     let fire_at = FireAt::parse(&fields.required_text("fire_at")?)?;
@@ -90,7 +90,11 @@ impl Batch {
 
 /// Arms one-shots, and retries those that lost to concurrent statements: all after a rollback, otherwise those that were
 /// armed meanwhile.
-async fn import_again(db: &Db, one_shots: &[Import], dry_run: bool) -> DbResult<Vec<Imported>> {
+pub(in crate::cli) async fn import_again(
+    db: &Db,
+    one_shots: &[Import],
+    dry_run: bool,
+) -> DbResult<Vec<Imported>> {
     let mut results = vec![Imported::Raced; one_shots.len()];
     for race in 1.. {
         let left: Vec<usize> = (0..results.len()).filter(|&at| results[at] == Imported::Raced).collect();
@@ -107,7 +111,8 @@ async fn import_again(db: &Db, one_shots: &[Import], dry_run: bool) -> DbResult<
     Ok(results)
 }
 
-fn judge(report: &mut Report, number: u64, one_shot: &Import, result: Imported) {
+/// Adds the result of a line to the report.
+pub(in crate::cli) fn judge(report: &mut Report, number: u64, one_shot: &Import, result: Imported) {
     match result {
         Imported::Armed => report.count("armed"),
         Imported::Unchanged => report.count("unchanged"),

@@ -3,7 +3,7 @@
 mod cancel;
 mod dismiss;
 mod fire;
-mod import;
+pub(in crate::cli) mod import;
 mod list;
 mod nudge;
 mod redrive;
@@ -91,7 +91,9 @@ pub async fn run(args: JobsArgs, on: &Operator, out: &mut dyn Write) -> anyhow::
         JobsCommand::Redrive(args) => redrive::run(args, on, out).await,
         JobsCommand::Nudge(args) => nudge::run(&args, on, out).await,
         JobsCommand::Dismiss(args) => dismiss::run(&args, on, out).await,
-        JobsCommand::Import(args) => import::run(&args, on.database()?, out).await,
+        JobsCommand::Import(args) => {
+            import::run(&args, on.database("it stores a thousand one-shots per statement")?, out).await
+        }
     }
 }
 

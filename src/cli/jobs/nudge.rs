@@ -16,8 +16,8 @@ use crate::operations::jobs::nudge_refusal;
 /// Fire the latest delivered key of a job once more, so that its agent arms the next fire.
 ///
 /// For a dormant job: its agent accepted a fire and has not armed the next one. The agent may run the job again, also one
-/// that it has completed. The one-shot keeps its schedule id and gets a fresh retry budget. A job that was armed again
-/// meanwhile is not fired.
+/// that it has completed. The one-shot keeps its schedule id and gets a fresh retry budget. A job that was armed or delivered
+/// again meanwhile is not fired.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &NudgeArgs, on: &Operator, out: &mut dyn Write) ->
         let question = question(&found, on.now().await?);
         tokio::task::spawn_blocking(move || confirmed(&question)).await.context("asking failed")??;
     }
-    let nudged = on.nudge_job(agent, job, found.schedule_id).await?;
+    let nudged = on.nudge_job(agent, job, found.schedule_id, found.last_started_at).await?;
     if args.json {
         return terminal::json(out, &nudged);
     }

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use nas_cron_protocol::check_identifier;
 
-use super::{BY_HAND, Done, KeysContext, publish};
-use crate::domain::KeyState;
-use crate::domain::NewKey;
+use crate::cli::operator::explained;
+use crate::domain::{KeyState, NewKey};
 use crate::keys::custody;
 use crate::keys::signer::{PrivateKey, same_public_key};
+use crate::operations::keys::{BY_HAND, ChangedKey, KeyOperations, publish};
 
 /// Publishes a private key from a PEM file as the next key.
 pub(super) async fn import(
-    context: &KeysContext,
+    on: &KeyOperations,
     pem: PathBuf,
     kid: Option<String>,
     in_place: bool,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<ChangedKey> {
     if let Some(kid) = &kid {
         check_identifier("--kid", kid, 255).with_context(|| format!("invalid key ID {kid:?}"))?;
     }
@@ -29,10 +29,10 @@ pub(super) async fn import(
         ensure!(path.to_str().is_some(), "invalid path {}: it must be valid UTF-8", path.display());
         custody::refer(&private, kid, path)?
     } else {
-        custody::check(&context.db.signing_keys().await?, context.kek.as_deref()).await?;
-        seal(context, &private, kid)?
+        custody::check(&on.db.signing_keys().await?, on.kek.as_deref()).await?;
+        seal(on, &private, kid)?
     };
-    let mut locked = context.db.lock_signing_keys().await?;
+    let mut locked = on.db.lock_signing_keys().await?;
     let known = locked.keys().iter().find(|one| {
         let published = one.record.is_published();
         one.record.kid == key.kid || published && same_public_key(&one.record.public_jwk, &key.public_jwk)
@@ -40,18 +40,18 @@ pub(super) async fn import(
     if let Some(one) = known {
         bail!("this key is already known: `{}` ({})", one.record.kid, one.record.state);
     }
-    publish(&mut locked, &key).await?;
+    publish(&mut locked, &key).await.map_err(explained)?;
     locked.commit().await?;
     let place = if in_place { "stays in the file" } else { "is stored encrypted in the database" };
-    let text = format!(
+    let message = format!(
         "Key `{kid}` ({alg}) is published as the next key; its private half {place}. {BY_HAND} {kid}`.",
         kid = key.kid,
         alg = key.alg
     );
-    Ok(Done::new(&key.kid, KeyState::Next, text))
+    Ok(ChangedKey { kid: key.kid, state: KeyState::Next, message })
 }
 
-fn seal(context: &KeysContext, private: &PrivateKey, kid: Option<String>) -> anyhow::Result<NewKey> {
-    custody::seal(private, kid, true, context.kek.as_deref())
+fn seal(on: &KeyOperations, private: &PrivateKey, kid: Option<String>) -> anyhow::Result<NewKey> {
+    custody::seal(private, kid, true, on.kek.as_deref())
         .context("encrypting the private key failed; --in-place keeps it outside the database instead")
 }

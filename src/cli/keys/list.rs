@@ -1,53 +1,33 @@
 //! `nas-cron keys list`.
 
+use std::fmt::Write as _;
 use std::io::Write;
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, capital, or_dash, relative};
-use serde_json::{Value, json};
 
-use super::KeysContext;
-use crate::domain::{KeyState, PrivateHalf, StoredKey};
-use crate::keys::rotation::{self, Planned, RotationPolicy, Step};
-use crate::keys::sweep::records;
+use crate::cli::operator::Place;
+use crate::domain::KeyState;
+use crate::operations::keys::{Key, KeyList, KeyOperations, KeyStep, KeyStepKind, Rotation};
 
 pub(super) async fn run(
-    context: &KeysContext,
+    on: &Place<KeyOperations>,
     all: bool,
-    as_json: bool,
-    out: &mut impl Write,
+    json: bool,
+    out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let (now, keys) = context.db.signing_keys_now().await?;
-    print(now, &keys, &context.policy, all, as_json, out)
+    let list = on.keys(all).await?;
+    if json {
+        return terminal::json(out, &list);
+    }
+    out.write_all(text(&list).as_bytes())?;
+    Ok(())
 }
 
-/// Writes the list to `out`.
-fn print(
-    now: DateTime<Utc>,
-    keys: &[StoredKey],
-    policy: &RotationPolicy,
-    all: bool,
-    as_json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let public = records(keys);
-    let planned = rotation::plan(&public, policy);
-    let by_hand = rotation::is_by_hand(&public);
-    let shown: Vec<_> = keys.iter().filter(|key| all || key.record.is_published()).collect();
-    if as_json {
-        let keys: Vec<_> = shown.iter().map(|key| to_json(key, upcoming(key, &planned))).collect();
-        let upcoming: Vec<_> = planned.iter().map(planned_json).collect();
-        let rotation = if by_hand { "by_hand" } else { "automatic" };
-        writeln!(
-            out,
-            "{:#}",
-            json!({ "now": now, "rotation": rotation, "keys": keys, "upcoming": upcoming })
-        )?;
-        return Ok(());
-    }
-    if shown.is_empty() {
-        writeln!(out, "No signing keys yet: `nas-cron serve` creates the first one at its start.")?;
-        return Ok(());
+fn text(list: &KeyList) -> String {
+    let now = list.now;
+    if list.keys.is_empty() {
+        return "No signing keys yet: `nas-cron serve` creates the first one at its start.\n".to_owned();
     }
     let mut table = terminal::table(&[
         "KEY",
@@ -59,95 +39,60 @@ fn print(
         "RETIRED",
         "NEXT STEP",
     ]);
-    for key in &shown {
-        let record = &key.record;
+    let by_hand = list.rotation == Rotation::ByHand;
+    for key in &list.keys {
         let ago = |at: Option<DateTime<Utc>>| or_dash(at.map(|at| relative(now, at)));
         table.add_row([
-            record.kid.clone(),
-            record.alg.to_string(),
-            record.state.to_string(),
+            key.kid.clone(),
+            key.alg.to_string(),
+            key.state.to_string(),
             origin(key),
-            ago(Some(record.published_at)),
-            ago(record.activated_at),
-            ago(record.retired_at.filter(|_| record.state != KeyState::Gone)),
-            next_step(now, key, upcoming(key, &planned), by_hand, policy),
+            ago(Some(key.published_at)),
+            ago(key.activated_at),
+            ago(key.retired_at.filter(|_| key.state != KeyState::Gone)),
+            next_step(now, key, by_hand),
         ]);
     }
-    out.write_all(terminal::text(table).as_bytes())?;
-    if !planned.is_empty() {
-        writeln!(out)?;
+    let mut text = terminal::text(table);
+    if !list.upcoming.is_empty() {
+        text.push('\n');
     }
-    for Planned { at, step } in &planned {
-        writeln!(out, "{}: {step} ({}).", capital(&when(now, *at)), step.reason())?;
+    for KeyStep { at, step, reason, .. } in &list.upcoming {
+        let _ = writeln!(text, "{}: {step} ({reason}).", capital(&when(now, *at)));
     }
     if by_hand {
-        writeln!(out, "Rotation is by hand, because an imported key is in use.")?;
+        text.push_str("Rotation is by hand, because an imported key is in use.\n");
     }
-    Ok(())
+    text
 }
 
-/// Returns the planned step for `key`. Generating a successor is a step of the active key.
-fn upcoming<'a>(key: &StoredKey, planned: &'a [Planned]) -> Option<&'a Planned> {
-    planned.iter().find(|one| match &one.step {
-        Step::Generate { .. } => key.record.state == KeyState::Active,
-        step => step.kid() == Some(&key.record.kid),
-    })
-}
-
-fn next_step(
-    now: DateTime<Utc>,
-    key: &StoredKey,
-    planned: Option<&Planned>,
-    by_hand: bool,
-    policy: &RotationPolicy,
-) -> String {
-    match (planned, key.record.state) {
-        (Some(Planned { at, step: Step::Generate { .. } }), _) => {
-            format!("successor published {}", when(now, *at))
-        }
-        (Some(Planned { at, step: Step::Activate { .. } }), _) => format!("signs {}", when(now, *at)),
-        (Some(Planned { at, step: Step::Remove { .. } }), _) => format!("removed {}", when(now, *at)),
-        (None, KeyState::Next) if by_hand => match key.record.seen_at {
-            None => "by hand: add it to the agents' JWKS".to_owned(),
-            Some(seen) => format!("by hand: may be activated {}", when(now, seen + policy.lead())),
-        },
-        (None, KeyState::Active) if by_hand => "by hand".to_owned(),
+fn next_step(now: DateTime<Utc>, key: &Key, by_hand: bool) -> String {
+    if let Some(step) = &key.upcoming {
+        let when = when(now, step.at);
+        return match step.kind {
+            KeyStepKind::Generate => format!("successor published {when}"),
+            KeyStepKind::Activate => format!("signs {when}"),
+            KeyStepKind::Remove => format!("removed {when}"),
+        };
+    }
+    match (key.state, key.activatable_at) {
+        (KeyState::Next, None) if by_hand => "by hand: add it to the agents' JWKS".to_owned(),
+        (KeyState::Next, at @ Some(_)) => format!("by hand: may be activated {}", when(now, at)),
+        (KeyState::Active, _) if by_hand => "by hand".to_owned(),
         _ => "-".to_owned(),
     }
 }
 
-fn origin(key: &StoredKey) -> String {
-    let made = if key.record.imported { "imported" } else { "generated" };
-    match &key.private {
-        PrivateHalf::File(path) => format!("{made} ({})", path.display()),
-        PrivateHalf::Sealed { .. } | PrivateHalf::Erased => made.to_owned(),
+fn origin(key: &Key) -> String {
+    let made = if key.imported { "imported" } else { "generated" };
+    match &key.pem_path {
+        Some(path) => format!("{made} ({path})"),
+        None => made.to_owned(),
     }
 }
 
-fn to_json(key: &StoredKey, planned: Option<&Planned>) -> Value {
-    let record = &key.record;
-    let (stored, path) = match &key.private {
-        PrivateHalf::Sealed { .. } => ("database", None),
-        PrivateHalf::File(path) => ("file", Some(path)),
-        PrivateHalf::Erased => ("erased", None),
-    };
-    json!({
-        "kid": record.kid, "alg": record.alg, "state": record.state, "imported": record.imported,
-        "private_key": stored, "pem_path": path,
-        "published_at": record.published_at, "activated_at": record.activated_at,
-        "retired_at": record.retired_at, "gone_at": record.gone_at, "seen_at": record.seen_at,
-        "upcoming": planned.map(planned_json),
-    })
-}
-
-/// Formats a planned step as JSON. `at` is null for a step that is due at once.
-fn planned_json(planned: &Planned) -> Value {
-    let at = (planned.at != DateTime::<Utc>::MIN_UTC).then_some(planned.at);
-    json!({ "step": planned.step.to_string(), "kid": planned.step.kid(), "at": at, "reason": planned.step.reason().to_string() })
-}
-
-fn when(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
-    if at <= now { "now".to_owned() } else { relative(now, at) }
+fn when(now: DateTime<Utc>, at: Option<DateTime<Utc>>) -> String {
+    at.filter(|at| *at > now).map_or_else(|| "now".to_owned(), |at| relative(now, at))
 }
 
 #[cfg(test)]
@@ -155,38 +100,69 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::domain::{KeyRecord, SigningAlg};
+    use crate::domain::SigningAlg;
+    use crate::operations::keys::PrivateKeyPlace;
 
     #[test]
     fn table_matches_its_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let key = |kid: &str, state| StoredKey {
-            record: KeyRecord {
-                kid: kid.to_owned(),
-                alg: SigningAlg::Es256,
-                state,
-                imported: false,
-                public_jwk: json!({}),
-                published_at: now - TimeDelta::days(90),
-                activated_at: Some(now - TimeDelta::hours(50)),
-                retired_at: None,
-                gone_at: None,
-                seen_at: None,
-            },
-            private: PrivateHalf::Erased,
+        let key = |kid: &str, state| Key {
+            kid: kid.to_owned(),
+            alg: SigningAlg::Es256,
+            state,
+            imported: false,
+            private_key: PrivateKeyPlace::Database,
+            pem_path: None,
+            published_at: now - TimeDelta::days(90),
+            activated_at: Some(now - TimeDelta::hours(50)),
+            retired_at: None,
+            gone_at: None,
+            seen_at: None,
+            activatable_at: None,
+            upcoming: None,
         };
-        let mut next = key("key-2", KeyState::Next);
-        next.record.published_at = now - TimeDelta::seconds(10);
-        next.record.activated_at = None;
-        let mut out = Vec::new();
-        let keys = [key("key-1", KeyState::Active), next];
-        print(now, &keys, &RotationPolicy::default(), false, false, &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        let step = KeyStep {
+            kind: KeyStepKind::Activate,
+            step: "activate `key-2`".to_owned(),
+            kid: Some("key-2".to_owned()),
+            at: Some(now + TimeDelta::seconds(900)),
+            reason: "it was published long enough for every cache to know it".to_owned(),
+        };
+        let next = Key {
+            published_at: now - TimeDelta::seconds(10),
+            activated_at: None,
+            upcoming: Some(step.clone()),
+            ..key("key-2", KeyState::Next)
+        };
+        let list = KeyList {
+            now,
+            rotation: Rotation::Automatic,
+            keys: vec![key("key-1", KeyState::Active), next],
+            upcoming: vec![step],
+        };
+        insta::assert_snapshot!(text(&list), @"
         KEY    ALGORITHM  STATE   ORIGIN     PUBLISHED  ACTIVATED    RETIRED  NEXT STEP
         key-1  ES256      active  generated  90 d ago   2 d 2 h ago  -        -
         key-2  ES256      next    generated  10 s ago   -            -        signs in 15 min
 
         In 15 min: activate `key-2` (it was published long enough for every cache to know it).
+        ");
+        let path = Some("/run/secrets/portal.pem".to_owned());
+        let seen = now - TimeDelta::minutes(5);
+        let imported = Key { imported: true, pem_path: path, ..key("portal-1", KeyState::Active) };
+        let next = Key {
+            imported: true,
+            seen_at: Some(seen),
+            activatable_at: Some(seen + TimeDelta::seconds(910)),
+            ..key("portal-2", KeyState::Next)
+        };
+        let list =
+            KeyList { rotation: Rotation::ByHand, keys: vec![imported, next], upcoming: Vec::new(), ..list };
+        insta::assert_snapshot!(text(&list), @"
+        KEY       ALGORITHM  STATE   ORIGIN                              PUBLISHED  ACTIVATED    RETIRED  NEXT STEP
+        portal-1  ES256      active  imported (/run/secrets/portal.pem)  90 d ago   2 d 2 h ago  -        by hand
+        portal-2  ES256      next    imported                            90 d ago   2 d 2 h ago  -        by hand: may be activated in 10 min 10 s
+        Rotation is by hand, because an imported key is in use.
         ");
     }
 }

@@ -1,36 +1,25 @@
 //! `nas-cron keys`: lists, rotates, imports and exports the keys that sign fire tokens.
 
-mod activate;
-pub(super) mod agents_jwks;
 mod export;
 mod import;
 mod list;
-mod rotate;
-mod withdraw;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
-use url::Url;
+use anyhow::ensure;
 
-use self::activate::activate;
 use self::export::export;
 use self::import::import;
-use self::rotate::{rotate, rotate_now};
-use self::withdraw::withdraw;
 use super::audited::Audited;
+use super::operator::Place;
 use crate::audit::Act;
-use crate::db::keys::LockedKeys;
-use crate::db::{Db, DbError};
-use crate::domain::NewKey;
-use crate::domain::{KeyRecord, KeyState, SigningAlg};
-use crate::keys::{KeyEncryptionKey, RotationPolicy};
+use crate::operations::keys::{ChangedKey, KeyOperations};
 
 /// List, rotate, import and export the keys that sign fire tokens.
 ///
-/// The service rotates its keys automatically. The command works on the database, also while the service is down.
+/// The service rotates its keys automatically. The command works on the database, also while the service is down, or with
+/// --server on a running service: all but `import` and `export-jwks`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -139,87 +128,42 @@ impl Audited for KeysArgs {
     }
 }
 
-/// Context of the commands.
-#[derive(Debug)]
-pub struct KeysContext {
-    /// The database.
-    pub db: Db,
-    /// Encrypts private keys; needed by `rotate`, and by `import` without --in-place.
-    pub kek: Option<Arc<KeyEncryptionKey>>,
-    /// Times of the rotation.
-    pub policy: RotationPolicy,
-    /// Algorithm of new keys.
-    pub alg: SigningAlg,
-    /// JWKS URL of the agents, checked before an imported key is activated.
-    pub agents_jwks_url: Option<Url>,
-}
+/// The reason why a private key is imported on the database only.
+const LOCAL_IMPORT: &str = "a private key is not sent over the network";
+/// The reason why the JWKS is exported from the database only.
+const LOCAL_EXPORT: &str = "a server publishes the same JWKS at /api/agent-cron/jwks.json";
 
 /// Runs the command, and writes its result to `out`. After an error nothing has changed, unless its text says otherwise.
-pub async fn run(args: KeysArgs, context: &KeysContext, out: &mut impl Write) -> anyhow::Result<()> {
+pub async fn run(args: KeysArgs, on: &Place<KeyOperations>, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        KeysCommand::List { all, json } => list::run(context, all, json, out).await,
+        KeysCommand::List { all, json } => list::run(on, all, json, out).await,
         KeysCommand::Rotate { now, yes, json } => {
-            let done = if now { rotate_now(context, yes).await? } else { rotate(context).await? };
-            done.print(json, out)
+            ensure!(yes || !now, "{UNCONFIRMED}");
+            print(&on.rotate_keys(now).await?, json, out)
         }
         KeysCommand::Import { pem, kid, in_place, json } => {
-            import(context, pem, kid, in_place).await?.print(json, out)
+            print(&import(on.database(LOCAL_IMPORT)?, pem, kid, in_place).await?, json, out)
         }
-        KeysCommand::Activate { kid, json } => activate(context, &kid).await?.print(json, out),
-        KeysCommand::Withdraw { kid, json } => withdraw(context, &kid).await?.print(json, out),
-        KeysCommand::ExportJwks => export(context, out).await,
+        KeysCommand::Activate { kid, json } => print(&on.activate_key(&kid).await?, json, out),
+        KeysCommand::Withdraw { kid, json } => print(&on.withdraw_key(&kid).await?, json, out),
+        KeysCommand::ExportJwks => export(on.database(LOCAL_EXPORT)?, out).await,
     }
 }
 
-/// Result of a command.
-struct Done {
-    kid: String,
-    state: KeyState,
-    text: String,
-}
+const UNCONFIRMED: &str = "\
+--now activates a key that agents do not know yet; use it for a leaked key only, with --yes. Effect on fires: for up to 10 \
+minutes, agents with a cached JWKS may reject fires with 401, unless they fetch the JWKS again for an unknown kid \
+(hermes-agent does, but shared caches may return the old JWKS); rejected fires are retried and arrive late. Limit: agents \
+still accept tokens signed with the old key while it is published or cached, for up to 15 minutes. For an ordinary rotation, \
+omit --now: no fire is rejected then";
 
-impl Done {
-    fn new(kid: impl Into<String>, state: KeyState, text: impl Into<String>) -> Self {
-        Self { kid: kid.into(), state, text: text.into() }
+fn print(done: &ChangedKey, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(done)?)?;
+    } else {
+        writeln!(out, "{}", done.message)?;
     }
-
-    fn print(&self, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-        if json {
-            let result = serde_json::json!({ "kid": self.kid, "state": self.state, "message": self.text });
-            writeln!(out, "{result}")?;
-        } else {
-            writeln!(out, "{}", self.text)?;
-        }
-        Ok(())
-    }
-}
-
-const BY_HAND: &str = "Rotation is by hand while an imported key is in use: when the next key is in the JWKS that agents \
-                       fetch, run `nas-cron keys activate";
-
-fn find<'a>(keys: &'a [KeyRecord], kid: &str) -> anyhow::Result<&'a KeyRecord> {
-    keys.iter().find(|key| key.kid == kid).with_context(|| {
-        let known: Vec<_> = keys.iter().filter(|key| key.is_published()).map(|key| &*key.kid).collect();
-        format!("unknown key `{kid}`; known keys: {}", known.join(", "))
-    })
-}
-
-async fn publish(locked: &mut LockedKeys, key: &NewKey) -> anyhow::Result<()> {
-    match locked.insert_next(key).await {
-        Err(DbError::Conflict { constraint }) if constraint == "signing_keys_one_next" => bail!(
-            "there is already a next key: wait until it is activated (`nas-cron keys list` shows when), or remove it with \
-             `nas-cron keys withdraw`"
-        ),
-        other => Ok(other?),
-    }
-}
-
-async fn switch(mut locked: LockedKeys, kid: &str) -> anyhow::Result<()> {
-    ensure!(
-        locked.activate(kid).await?,
-        "key `{kid}` is no longer the next key: another process changed the keys; see `nas-cron keys list`"
-    );
-    Ok(locked.commit().await?)
+    Ok(())
 }
 
 #[cfg(test)]

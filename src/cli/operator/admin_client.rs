@@ -52,8 +52,18 @@ struct ProblemDetails {
 enum Failure {
     /// Another try may succeed, after this delay.
     Passing(anyhow::Error, Duration),
+    /// The server knows nothing by this name.
+    Unknown(anyhow::Error),
     /// No other try would succeed.
     Final(anyhow::Error),
+}
+
+impl Failure {
+    fn error(self) -> anyhow::Error {
+        match self {
+            Self::Passing(error, _) | Self::Unknown(error) | Self::Final(error) => error,
+        }
+    }
 }
 
 impl AdminClient {
@@ -73,18 +83,33 @@ impl AdminClient {
     }
 
     /// Reads the resource at `/api/admin/{segments}`.
-    pub(super) async fn get<T: DeserializeOwned>(
+    pub(in crate::cli) async fn get<T: DeserializeOwned>(
         &self,
         segments: &[&str],
         query: &[(&str, String)],
     ) -> anyhow::Result<T> {
+        self.read_again(segments, query).await.map_err(Failure::error)
+    }
+
+    /// Reads the resource at `/api/admin/{segments}`; `None` if it does not exist.
+    pub(super) async fn find<T: DeserializeOwned>(&self, segments: &[&str]) -> anyhow::Result<Option<T>> {
+        match self.read_again(segments, &[]).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Failure::Unknown(_)) => Ok(None),
+            Err(failure) => Err(failure.error()),
+        }
+    }
+
+    async fn read_again<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
         let mut tries = 1;
         loop {
             match self.call(Method::GET, segments, query, None::<&()>).await {
-                Ok(found) => return Ok(found),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(error, _)) if tries == TRIES => return Err(error),
-                Err(Failure::Passing(_, delay)) => tokio::time::sleep(delay).await,
+                Err(Failure::Passing(_, delay)) if tries < TRIES => tokio::time::sleep(delay).await,
+                other => return other,
             }
             tries += 1;
         }
@@ -98,9 +123,7 @@ impl AdminClient {
         query: &[(&str, String)],
         body: Option<&impl Serialize>,
     ) -> anyhow::Result<T> {
-        self.call(method, segments, query, body).await.map_err(|failure| match failure {
-            Failure::Passing(error, _) | Failure::Final(error) => error,
-        })
+        self.call(method, segments, query, body).await.map_err(Failure::error)
     }
 
     async fn call<T: DeserializeOwned>(
@@ -157,6 +180,8 @@ impl AdminClient {
             }
         }
         if status.is_success() {
+            // Nothing to tell: 202 or 204.
+            let bytes = if bytes.is_empty() { b"null".to_vec() } else { bytes };
             return json::from_slice(&bytes).map_err(|error| {
                 Failure::Final(anyhow!("{} returned an unexpected response: {error}", self.base))
             });
@@ -166,6 +191,8 @@ impl AdminClient {
         let passes = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if passes && delay <= LONGEST_DELAY {
             Err(Failure::Passing(error, delay))
+        } else if status == StatusCode::NOT_FOUND {
+            Err(Failure::Unknown(error))
         } else {
             Err(Failure::Final(error))
         }

@@ -1,5 +1,6 @@
 //! Operations on jobs.
 
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{
     CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
 };
@@ -7,12 +8,9 @@ use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Operator, explained};
+use super::{NO_BODY, Operator, explained};
 use crate::domain::job_filter::JobFilter;
 use crate::operations::jobs::{MAX_PAGE, Redrive, RedriveOf};
-
-/// No body.
-const NONE: Option<&()> = None;
 
 impl Operator {
     /// Lists a page of jobs.
@@ -60,7 +58,7 @@ impl Operator {
             Self::Database(_, on) => on.cancel_job(instance_id, job_id).await.map_err(explained),
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "cancel"];
-                client.send(Method::POST, &path, &[], NONE).await
+                client.send(Method::POST, &path, &[], NO_BODY).await
             }
         }
     }
@@ -81,18 +79,22 @@ impl Operator {
         }
     }
 
-    /// Fires a delivered one-shot once more.
+    /// Fires a delivered one-shot once more. `seen` is the start of its delivered attempt.
     pub(in crate::cli) async fn nudge_job(
         &self,
         instance_id: &InstanceId,
         job_id: &JobId,
         schedule_id: ScheduleId,
+        seen: Option<DateTime<Utc>>,
     ) -> anyhow::Result<NudgedJob> {
         match self {
-            Self::Database(_, on) => on.nudge_job(instance_id, job_id, schedule_id).await.map_err(explained),
+            Self::Database(_, on) => {
+                on.nudge_job(instance_id, job_id, schedule_id, seen).await.map_err(explained)
+            }
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "nudge"];
-                client.send(Method::POST, &path, &[], Some(&json!({ "schedule_id": schedule_id }))).await
+                let body = json!({ "schedule_id": schedule_id, "last_started_at": seen });
+                client.send(Method::POST, &path, &[], Some(&body)).await
             }
         }
     }
@@ -107,7 +109,7 @@ impl Operator {
             Self::Database(_, on) => on.dismiss_job(instance_id, job_id).await.map_err(explained),
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "dismiss"];
-                client.send(Method::POST, &path, &[], NONE).await
+                client.send(Method::POST, &path, &[], NO_BODY).await
             }
         }
     }
@@ -122,7 +124,7 @@ impl Operator {
             Self::Database(_, on) => on.redrive_job(instance_id, job_id).await.map_err(explained),
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "redrive"];
-                client.send(Method::POST, &path, &[], NONE).await
+                client.send(Method::POST, &path, &[], NO_BODY).await
             }
         }
     }
@@ -151,7 +153,7 @@ impl Operator {
                 let mut query = filter.pairs();
                 query.push(("per_second", per_second.to_string()));
                 query.extend(after.map(|after| ("after", after.to_owned())));
-                client.send(Method::POST, &["jobs", "redrive"], &query, NONE).await
+                client.send(Method::POST, &["jobs", "redrive"], &query, NO_BODY).await
             }
         }
     }

@@ -27,11 +27,6 @@ pub(in crate::cli) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// True if the command works on the database.
-    pub(in crate::cli) const fn is_absent(&self) -> bool {
-        self.server.is_none()
-    }
-
     /// Returns the client of the server, or `None` if none is named.
     pub(in crate::cli) fn client(&self) -> anyhow::Result<Option<AdminClient>> {
         let Some(server) = &self.server else { return Ok(None) };

@@ -5,18 +5,17 @@ use std::io::Write;
 use clap::{Args, value_parser};
 use nas_cron_base::terminal::{self, printable};
 use nas_cron_protocol::{Given, OrgId};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
+use super::OneArgs;
 use super::list::print;
-use super::{OneArgs, explained};
 use crate::audit::Act;
+use crate::cli::operator::Place;
 use crate::domain::event::EventType;
 use crate::webhooks::Webhooks;
 use crate::webhooks::input::{self, Change, Wanted};
-use crate::webhooks::views::{CreatedWebhook, RotatedSecret};
 
 /// Add a webhook, and print its secret.
 ///
@@ -92,21 +91,21 @@ fn filter(mut types: Vec<EventType>) -> Option<Vec<EventType>> {
     Some(types).filter(|types| !types.is_empty())
 }
 
-pub(super) async fn add(args: AddArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn add(args: AddArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
     let wanted =
         Wanted { url: args.url, description: args.description, org_id: args.org, types: filter(args.types) };
-    let created = webhooks.create(wanted).await.map_err(explained)?;
+    let created = on.create_webhook(wanted).await?;
     if args.json {
-        return terminal::json(out, &CreatedWebhook::from(created));
+        return terminal::json(out, &created);
     }
     let id = created.webhook.webhook_id;
     writeln!(out, "Webhook {id} is added. Its secret, which is not shown again:\n")?;
-    writeln!(out, "  {}\n", created.secret.expose_secret())?;
+    writeln!(out, "  {}\n", created.secret)?;
     writeln!(out, "Configure it at the receiver, then run `nas-cron webhooks test {id}`.")?;
     Ok(())
 }
 
-pub(super) async fn set(args: SetArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn set(args: SetArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
     let types = match filter(args.types) {
         Some(types) => Given::Set(types),
         None if args.all_types => Given::Clear,
@@ -114,18 +113,18 @@ pub(super) async fn set(args: SetArgs, webhooks: &Webhooks, out: &mut dyn Write)
     };
     let description = args.description.map_or(Given::Keep, Given::Set);
     let change = Change { url: args.url, description, types, enabled: None };
-    let webhook = webhooks.update(args.webhook_id, None, change).await.map_err(explained)?;
-    print(&webhook, webhooks.now(), args.json, out)
+    let webhook = on.update_webhook(args.webhook_id, change).await?;
+    print(&webhook, on.now()?, args.json, out)
 }
 
 pub(super) async fn enable(
     args: &OneArgs,
     enabled: bool,
-    webhooks: &Webhooks,
+    on: &Place<Webhooks>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let change = Change { enabled: Some(enabled), ..Change::default() };
-    let webhook = webhooks.update(args.webhook_id, None, change).await.map_err(explained)?;
+    let webhook = on.update_webhook(args.webhook_id, change).await?;
     if args.json {
         return terminal::json(out, &webhook);
     }
@@ -135,15 +134,15 @@ pub(super) async fn enable(
 
 pub(super) async fn rotate_secret(
     args: &OneArgs,
-    webhooks: &Webhooks,
+    on: &Place<Webhooks>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let rotated = webhooks.rotate_secret(args.webhook_id, None).await.map_err(explained)?;
+    let rotated = on.rotate_webhook_secret(args.webhook_id).await?;
     if args.json {
-        return terminal::json(out, &RotatedSecret::from(rotated));
+        return terminal::json(out, &rotated);
     }
     writeln!(out, "The new secret of webhook {}, which is not shown again:\n", args.webhook_id)?;
-    writeln!(out, "  {}\n", rotated.secret.expose_secret())?;
+    writeln!(out, "  {}\n", rotated.secret)?;
     writeln!(
         out,
         "Until {}, deliveries are signed with the previous secret as well.",
@@ -152,8 +151,8 @@ pub(super) async fn rotate_secret(
     Ok(())
 }
 
-pub(super) async fn remove(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
-    webhooks.delete(args.webhook_id, None).await.map_err(explained)?;
+pub(super) async fn remove(args: &OneArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
+    on.delete_webhook(args.webhook_id).await?;
     if args.json {
         return terminal::json(out, &json!({ "webhook_id": args.webhook_id }));
     }

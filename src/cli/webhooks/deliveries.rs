@@ -10,11 +10,11 @@ use nas_cron_protocol::OrgId;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{OneArgs, explained};
+use super::OneArgs;
+use crate::cli::operator::Place;
 use crate::domain::event::{Event, EventFilter, EventType};
 use crate::domain::webhook::Delivery;
 use crate::webhooks::Webhooks;
-use crate::webhooks::views::{DeliveryPage, EventPage};
 
 /// Maximum length of an error in a table.
 const SHOWN_ERROR: usize = 60;
@@ -75,8 +75,8 @@ struct PageArgs {
     json: bool,
 }
 
-pub(super) async fn test(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
-    let tested = webhooks.test(args.webhook_id, None).await.map_err(explained)?;
+pub(super) async fn test(args: &OneArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tested = on.test_webhook(args.webhook_id).await?;
     if args.json {
         terminal::json(out, &tested)?;
     } else if tested.accepted {
@@ -91,11 +91,11 @@ pub(super) async fn test(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Writ
 
 pub(super) async fn redeliver(
     args: &RedeliverArgs,
-    webhooks: &Webhooks,
+    on: &Place<Webhooks>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let RedeliverArgs { webhook_id, event_id, json } = args;
-    webhooks.redeliver(*webhook_id, *event_id, None).await.map_err(explained)?;
+    on.redeliver(*webhook_id, *event_id).await?;
     if *json {
         return terminal::json(out, &json!({ "webhook_id": webhook_id, "event_id": event_id }));
     }
@@ -105,33 +105,35 @@ pub(super) async fn redeliver(
 
 pub(super) async fn list(
     args: &DeliveriesArgs,
-    webhooks: &Webhooks,
+    on: &Place<Webhooks>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let PageArgs { limit, before, json } = args.page;
-    let page = webhooks.deliveries(args.webhook_id, None, before, limit).await.map_err(explained)?;
-    let next = page.next;
+    let page = on.deliveries(args.webhook_id, before, limit).await?;
     if json {
-        return terminal::json(out, &DeliveryPage::from(page));
+        return terminal::json(out, &page);
     }
-    out.write_all(deliveries_table(&page.items, webhooks.now()).as_bytes())?;
-    more(next, out)
+    out.write_all(deliveries_table(&page.deliveries, on.now()?).as_bytes())?;
+    more(page.next, out)
 }
 
-pub(super) async fn events(args: EventsArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn events(
+    args: EventsArgs,
+    on: &Place<Webhooks>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let PageArgs { limit, before, json } = args.page;
     let org_id = args.org.map(|org_id| org_id.as_str().to_owned());
     let filter = EventFilter { org_id, kind: args.kind, within: None };
-    let page = webhooks.events(&filter, before, limit).await?;
-    let next = page.next;
+    let page = on.events(&filter, before, limit).await?;
     if json {
-        return terminal::json(out, &EventPage::from(page));
+        return terminal::json(out, &page);
     }
-    out.write_all(events_table(&page.items, webhooks.now()).as_bytes())?;
-    more(next, out)
+    out.write_all(events_table(&page.events, on.now()?).as_bytes())?;
+    more(page.next, out)
 }
 
-fn more(next: Option<i64>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn more(next: Option<String>, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(next) = next {
         writeln!(out, "More follow: --before {next}")?;
     }

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative};
 use nas_cron_protocol::OrgId;
-use serde_json::json;
 
-use super::{OneArgs, explained};
+use super::OneArgs;
+use crate::cli::operator::Place;
 use crate::domain::webhook::{Webhook, WebhookState};
 use crate::webhooks::Webhooks;
 
@@ -26,18 +26,18 @@ pub(super) struct ListArgs {
     json: bool,
 }
 
-pub(super) async fn list(args: &ListArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
-    let found = webhooks.list(args.org.as_ref()).await?;
+pub(super) async fn list(args: &ListArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let found = on.webhooks(args.org.as_ref()).await?;
     if args.json {
-        return terminal::json(out, &json!({ "webhooks": found }));
+        return terminal::json(out, &found);
     }
-    out.write_all(table(&found).as_bytes())?;
+    out.write_all(table(&found.webhooks).as_bytes())?;
     Ok(())
 }
 
-pub(super) async fn show(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
-    let webhook = webhooks.find(args.webhook_id, None).await.map_err(explained)?;
-    print(&webhook, webhooks.now(), args.json, out)
+pub(super) async fn show(args: &OneArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let webhook = on.webhook(args.webhook_id).await?;
+    print(&webhook, on.now()?, args.json, out)
 }
 
 fn table(webhooks: &[Webhook]) -> String {

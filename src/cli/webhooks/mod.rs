@@ -14,13 +14,13 @@ use self::deliveries::{DeliveriesArgs, EventsArgs, RedeliverArgs};
 use self::list::ListArgs;
 use crate::audit::Act;
 use crate::cli::audited::Audited;
-use crate::webhooks::{WebhookError, Webhooks};
+use crate::cli::operator::Place;
+use crate::webhooks::Webhooks;
 
 /// Add, list, change and test the webhooks that receive events.
 ///
 /// nas-cron POSTs events to them, such as dead letters and unreachable agents, signed by the Standard Webhooks
-/// specification. The command works on the database, also while the service is down. The admin API has the same
-/// operations at `/api/admin/webhooks`.
+/// specification. The command works on the database, also while the service is down, or with --server on a running service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -103,30 +103,19 @@ impl Audited for WebhooksArgs {
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: WebhooksArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: WebhooksArgs, on: &Place<Webhooks>, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        WebhooksCommand::Add(args) => change::add(args, webhooks, out).await,
-        WebhooksCommand::List(args) => list::list(&args, webhooks, out).await,
-        WebhooksCommand::Show(args) => list::show(&args, webhooks, out).await,
-        WebhooksCommand::Set(args) => change::set(args, webhooks, out).await,
-        WebhooksCommand::Disable(args) => change::enable(&args, false, webhooks, out).await,
-        WebhooksCommand::Enable(args) => change::enable(&args, true, webhooks, out).await,
-        WebhooksCommand::RotateSecret(args) => change::rotate_secret(&args, webhooks, out).await,
-        WebhooksCommand::Remove(args) => change::remove(&args, webhooks, out).await,
-        WebhooksCommand::Test(args) => deliveries::test(&args, webhooks, out).await,
-        WebhooksCommand::Deliveries(args) => deliveries::list(&args, webhooks, out).await,
-        WebhooksCommand::Redeliver(args) => deliveries::redeliver(&args, webhooks, out).await,
-        WebhooksCommand::Events(args) => deliveries::events(args, webhooks, out).await,
-    }
-}
-
-/// Adds the command that lists webhooks to the error of an unknown one.
-fn explained(error: WebhookError) -> anyhow::Error {
-    match error {
-        WebhookError::Unknown(_) => anyhow::anyhow!("{error}; `nas-cron webhooks list` shows all of them"),
-        WebhookError::UnknownEvent { .. } => {
-            anyhow::anyhow!("{error}; `nas-cron webhooks events` shows all events")
-        }
-        other => other.into(),
+        WebhooksCommand::Add(args) => change::add(args, on, out).await,
+        WebhooksCommand::List(args) => list::list(&args, on, out).await,
+        WebhooksCommand::Show(args) => list::show(&args, on, out).await,
+        WebhooksCommand::Set(args) => change::set(args, on, out).await,
+        WebhooksCommand::Disable(args) => change::enable(&args, false, on, out).await,
+        WebhooksCommand::Enable(args) => change::enable(&args, true, on, out).await,
+        WebhooksCommand::RotateSecret(args) => change::rotate_secret(&args, on, out).await,
+        WebhooksCommand::Remove(args) => change::remove(&args, on, out).await,
+        WebhooksCommand::Test(args) => deliveries::test(&args, on, out).await,
+        WebhooksCommand::Deliveries(args) => deliveries::list(&args, on, out).await,
+        WebhooksCommand::Redeliver(args) => deliveries::redeliver(&args, on, out).await,
+        WebhooksCommand::Events(args) => deliveries::events(args, on, out).await,
     }
 }

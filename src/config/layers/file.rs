@@ -70,6 +70,7 @@ fn raw_of(value: &DeValue<'_>) -> Result<Raw, Wrong> {
             "is a table, but settings have no sections",
             "write `key = value` at the top level",
         )),
+        DeValue::Float(number) => Ok(Raw::One(number.as_str().to_owned())),
         other => scalar(other).map(Raw::One).ok_or_else(|| {
             Wrong::new(
                 format!("is of the type {}, which no setting has", other.type_str()),

@@ -17,3 +17,4 @@ pub(super) mod logs;
 pub(super) mod portal;
 pub(super) mod retries;
 pub(super) mod stopping;
+pub(super) mod traces;

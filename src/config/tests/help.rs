@@ -348,5 +348,19 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --log-filter <DIRECTIVES>  Log level of the service, optionally per module, such as
                                      `info,nas_cron::fire=debug`. Operator commands log only with the flag, or
                                      with `RUST_LOG`. [env: NAS_CRON_LOG_FILTER] [default: info]
+
+    Traces:
+          --otlp-endpoint <URL>          URL of an OTLP/HTTP receiver for traces, usually with port 4318.
+                                         `/v1/traces` is appended. Setting it enables traces. [env:
+                                         NAS_CRON_OTLP_ENDPOINT] [default: no traces]
+          --otlp-headers <TEXT>          Headers for otlp_endpoint, as `name=value` with commas or line breaks
+                                         between them. Special characters of values are percent-encoded. Visible
+                                         to other users of the machine in the process list; prefer the variable or
+                                         the file. [env: NAS_CRON_OTLP_HEADERS] [default: none]
+          --otlp-headers-file <FILE>     File that contains otlp_headers [env: NAS_CRON_OTLP_HEADERS_FILE]
+          --traces-sample-ratio <RATIO>  Share of the agent API's requests that are recorded in traces, from 0 to
+                                         1, with all attempts of the one-shots that they arm. A caller's
+                                         `traceparent` takes precedence. [env: NAS_CRON_TRACES_SAMPLE_RATIO]
+                                         [default: 1]
     "#);
 }

@@ -159,6 +159,9 @@ fn config_show_prints_values_and_origins() {
     shutdown_timeout                         45s                                                                        default
     log_format                               auto                                                                       default
     log_filter                               info                                                                       default
+    otlp_endpoint                            (no traces)
+    otlp_headers                             (none)
+    traces_sample_ratio                      1                                                                          default
     ");
     let json = show::json(&machine.settings());
     assert_snapshot!(json["callback_allow"], @r#"{"origin":"NAS_CRON_CALLBACK_ALLOW","value":["10.0.0.0/8","::1"]}"#);

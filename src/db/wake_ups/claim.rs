@@ -9,6 +9,7 @@ use crate::db::columns::{OptionalWord, Word};
 use crate::db::seconds::duration;
 use crate::db::{Db, DbResult};
 use crate::domain::lease::Lease;
+use crate::domain::stage::Stage;
 use crate::domain::wake_up::{Found, Wake};
 
 /// Processes wake-ups. Returns one result per wake-up, in order. One-shots that awaited their backend now belong to the
@@ -109,6 +110,7 @@ pub async fn take(
     )
     .fetch_all(db)
     .await?;
+    let claim = Stage::since(sent);
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
         let leased = row.state.0 == Some(OneShotState::Leased);
         match (row.current, row.lease_token, row.claim_expires_at, row.due_at, row.state.0) {
@@ -117,7 +119,18 @@ pub async fn take(
                 // Counted from before the statement was sent, so that it is never later than in the database.
                 let ends = sent + (expires - row.now).to_std().unwrap_or_default();
                 let (instance_id, job_id) = (wake.instance_id.clone(), wake.job_id.clone());
-                Found::Leased(Lease { instance_id, job_id, lease_token, due_at, ends })
+                // Only a first attempt awaits a wake-up, so it repeats none.
+                let (woken_at, retries) = (None, None);
+                Found::Leased(Lease {
+                    instance_id,
+                    job_id,
+                    lease_token,
+                    due_at,
+                    ends,
+                    claim,
+                    woken_at,
+                    retries,
+                })
             }
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,

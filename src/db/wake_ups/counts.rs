@@ -19,6 +19,7 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
                count(u.*) FILTER (WHERE u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now()) AS "postponed!",
                count(u.*) FILTER (WHERE u.state = 'armed') AS "armed!",
                count(u.*) FILTER (WHERE u.state = 'unwanted') AS "unwanted!",
+               (SELECT count(*) FROM one_shots o WHERE o.awaits = b.backend AND o.next_attempt_at < now()) AS "overdue!",
                max(u.last_error) FILTER (WHERE u.state <> 'armed') AS last_error
         FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
         LEFT JOIN wake_ups u USING (backend)

@@ -17,6 +17,12 @@ const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJhZ2VudDp4In0.c2lnbmF0dXJl";
 const BODY: &str = r#"{"job_id":"abc","fire_at":"2026-06-18T12:34:56+00:00","auth":{"key":"agent-secret"}}"#;
 /// Longer than any test may take: a test that reaches it fails.
 const LONG: Duration = Duration::from_mins(1);
+const ATTEMPT: Uuid = Uuid::from_u128(0x7f3f_0c5e_0d5a_4f0a_9d1a_3f8f_5f0c_5e0d);
+
+fn fire(token: &str) -> Fire<'_> {
+    let body = Bytes::from_static(BODY.as_bytes());
+    Fire { token, body, attempt_id: ATTEMPT, trace: TraceContext::of_callback(ATTEMPT, true) }
+}
 
 fn client_with(allow: &[&str], config: &ClientConfig) -> AgentClient {
     client_with_clock(allow, config, ManualClock::at("2026-06-18T12:00:00Z".parse().expect("an instant")))
@@ -49,9 +55,8 @@ fn permit_until(not_after: Instant) -> Permit {
 /// Posts a fire, and checks that the result contains no secret of the request.
 async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = ()>) -> Answer {
     let url = base.parse().expect(base);
-    let body = Bytes::from_static(BODY.as_bytes());
     let permit = permit_until(Instant::now() + Duration::from_mins(1));
-    let answer = client.post_until(&url, TOKEN, body, permit, deadline).await.expect("no shortage");
+    let answer = client.post_until(&url, fire(TOKEN), permit, deadline).await.expect("no shortage");
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
     answer
@@ -70,10 +75,9 @@ async fn nothing_is_written_after_the_deadline_by_the_monotonic_clock() {
     let client = client();
     // As after a SIGSTOP: the timer has not fired yet, the clock has moved on.
     let late = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
-    let body = Bytes::from_static(BODY.as_bytes());
     let permit = permit_until(late);
     let answer =
-        client.post_until(&url, TOKEN, body, permit, std::future::pending()).await.expect("an answer");
+        client.post_until(&url, fire(TOKEN), permit, std::future::pending()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     drop(client);
     assert!(!seen.await.unwrap().contains(BODY));
@@ -94,8 +98,7 @@ async fn nothing_is_written_without_a_valid_membership() {
         String::from_utf8_lossy(&seen).into_owned()
     };
     let client = client();
-    let body = Bytes::from_static(BODY.as_bytes());
-    let post = async move { client.post_fire(&url, TOKEN, body, LONG, &membership).await };
+    let post = async move { client.post_fire(&url, fire(TOKEN), LONG, &membership).await };
     let (answer, seen) = tokio::join!(post, seen);
     assert_eq!(answer.expect_err("nothing was sent").reason, Deferral::Database);
     assert!(!seen.contains(BODY), "{seen}");
@@ -118,8 +121,7 @@ async fn request_in_flight_is_aborted_as_ambiguous_when_the_membership_lapses() 
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
     };
     let client = client();
-    let body = Bytes::from_static(BODY.as_bytes());
-    let post = async move { client.post_fire(&url, TOKEN, body, LONG, &membership).await };
+    let post = async move { client.post_fire(&url, fire(TOKEN), LONG, &membership).await };
     // The agent sees the end of the connection.
     let (answer, ()) = tokio::join!(post, seen);
     assert_eq!(answer.expect("it was sent"), Answer::Ambiguous(Ambiguous::Aborted));
@@ -301,8 +303,7 @@ async fn failed_connection_is_a_refusal() {
         other => panic!("{other:?}"),
     }
     let url = "https://agent.test".parse().expect("a URL");
-    let answer =
-        client().post_fire(&url, "line\nbreak", Bytes::new(), LONG, &membership()).await.expect("an answer");
+    let answer = client().post_fire(&url, fire("line\nbreak"), LONG, &membership()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(Refused::Request(_))), "{answer:?}");
 }
 

@@ -6,13 +6,16 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::actor::Actor;
-use crate::domain::registration::{Agent, AgentFilter, AgentPage, EnabledAgent, Registration, ShownAgent};
+use crate::domain::registration::{
+    Agent, AgentFilter, AgentPage, EnabledAgent, MovedAgent, Registration, ShownAgent,
+};
 use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
@@ -201,6 +204,39 @@ async fn set_enabled(
     let done = state.operations.within(actor.org_filter()).set_enabled(&instance_id, enabled).await?;
     info!(agent.id = %instance_id, enabled, changed = done.changed, released = done.released, "agent set");
     Ok(Json(done))
+}
+
+/// The callback URL to set.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = CallbackChange)]
+pub(super) struct CallbackBody {
+    /// Fires go to `{callback_url}/api/cron/fire`.
+    #[schema(value_type = CallbackUrl)]
+    callback_url: String,
+}
+
+/// Set an agent's callback URL
+///
+/// Also of all its one-shots. Needed only for an agent that has moved and is asleep: an agent sets its own callback URL when
+/// it arms a one-shot.
+#[utoipa::path(put, path = "/api/admin/agents/{instance_id}/callback", operation_id = "set_agent_callback", tag = "admin",
+    security(("admin_token" = [])),
+    params(("instance_id" = InstanceId, Path, description = "The agent's instance ID in the portal.")),
+    request_body(content = CallbackBody, content_type = "application/json"),
+    responses((status = OK, description = "The agent has this callback URL.", body = MovedAgent), UnknownAgent))]
+pub(super) async fn set_callback(
+    State(state): State<AdminState>,
+    actor: Actor,
+    path: PathNames<String>,
+    body: Result<JsonBody<CallbackBody>, ApiError>,
+) -> Result<Json<MovedAgent>, Problem> {
+    let instance_id = named(path)?;
+    let callback_url = directory::callback_url(&body?.0.callback_url)?;
+    let operations = state.operations.within(actor.org_filter());
+    let moved = operations.set_callback(&instance_id, &callback_url).await?;
+    info!(agent.id = %instance_id, moved = moved.moved, "callback URL of an agent set by an operator");
+    Ok(Json(moved))
 }
 
 /// Remove an agent

@@ -10,11 +10,17 @@ use tracing::info;
 use super::AdminState;
 use crate::auth_profiles::{PUT_WITHIN, Profiles, Registry};
 use crate::domain::actor::Actor;
+use crate::domain::job_auth::AuthEntryPage;
 use crate::http::auth_profiles::only;
 use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{JsonBody, PathNames};
+use crate::http::extract::{JsonBody, PathNames, QueryParams};
 use crate::http::noted::Noted;
+use crate::operations::Cursor;
+use crate::operations::auth_profiles::MAX_ENTRIES;
+
+/// Default number of entries per page.
+const DEFAULT_LIMIT: u32 = 100;
 
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
@@ -45,6 +51,28 @@ async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Opt
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
     let noted = auth.map_or_else(Noted::default, |auth| Noted::about("auth", auth));
     Ok((Extension(noted), read(profiles, actor, &place).await?))
+}
+
+/// List auth profiles
+///
+/// Returns one page of the known profiles and defaults of every place: of the service, the orgs and the agents. A token that
+/// is limited to an org gets those of its org and agents.
+#[utoipa::path(get, path = "/api/admin/auth-profiles", operation_id = "list_auth_profiles", tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = Option<OrgId>, Query, description = "Only entries of this org and its agents."),
+        ("limit" = Option<u32>, Query, description = "Maximum number of entries, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
+        ("after" = Option<Cursor>, Query, description = "Resume after this cursor: the `next` of the previous page.")),
+    responses((status = OK, description = "A page of entries.", body = AuthEntryPage)))]
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    actor: Actor,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AuthEntryPage>, Problem> {
+    let query = QueryParams::parse(query.as_deref(), &["org_id", "limit", "after"])?;
+    let org_id = query.text("org_id").map(OrgId::new).transpose()?;
+    let limit = query.number("limit", MAX_ENTRIES)?.unwrap_or(DEFAULT_LIMIT);
+    let operations = state.operations.within(actor.org_filter());
+    Ok(Json(operations.auth_entries(org_id.as_ref(), limit, query.text("after")).await?))
 }
 
 /// Read the service's auth profiles

@@ -15,11 +15,15 @@ const BURST: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 /// Number of tokens after which those that have not called lately are forgotten.
 const REMEMBERED: usize = 1_000;
 
+/// Counts calls by the SHA-256 of their token.
+type ByToken<C> =
+    RateLimiter<[u8; 32], HashMapStateStore<[u8; 32]>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
 /// The recent calls of each valid token, by its SHA-256. Only valid tokens are remembered, so the tokens that exist bound its
 /// memory.
 #[derive(Debug)]
 pub(super) struct CallRate<C: Clock = MonotonicClock> {
-    calls: RateLimiter<[u8; 32], HashMapStateStore<[u8; 32]>, C, NoOpMiddleware<C::Instant>>,
+    calls: ByToken<C>,
 }
 
 impl Default for CallRate {

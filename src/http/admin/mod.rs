@@ -13,6 +13,7 @@ pub mod access;
 mod agents;
 mod audit;
 mod auth_profiles;
+mod backends;
 mod call_rate;
 mod config_tokens;
 mod credentials;
@@ -21,7 +22,10 @@ pub(in crate::http) mod gate;
 mod holds;
 mod identities;
 mod jobs;
+mod keys;
+mod logins;
 mod orgs;
+mod overview;
 mod tokens;
 mod webhooks;
 
@@ -42,6 +46,9 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::operations::backends::BackendOperations;
+use crate::operations::keys::KeyOperations;
+use crate::operations::overview::Overviews;
 use crate::operations::{OperationError, Operations};
 use crate::webhooks::Webhooks;
 
@@ -62,6 +69,12 @@ pub struct AdminState {
     pub audit: AuditLog,
     /// The operations on jobs and holds.
     pub operations: Operations,
+    /// The overviews of the service and of orgs.
+    pub overviews: Overviews,
+    /// The operations on signing keys.
+    pub keys: KeyOperations,
+    /// The operations on scheduler backends.
+    pub backends: BackendOperations,
     /// Webhooks and events.
     pub webhooks: Webhooks,
 }
@@ -89,6 +102,8 @@ pub(super) fn guarded<S: Clone + Send + Sync + 'static>(
         .routes(routes!(agents::list))
         .routes(routes!(agents::enable))
         .routes(routes!(agents::disable))
+        .routes(routes!(agents::set_callback))
+        .routes(routes!(auth_profiles::list))
         .routes(routes!(
             auth_profiles::get_service,
             auth_profiles::put_service,
@@ -113,9 +128,13 @@ pub(super) fn guarded<S: Clone + Send + Sync + 'static>(
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))
+        .merge(backends::routes())
+        .merge(keys::routes())
+        .merge(logins::routes())
         .merge(jobs::routes())
         .merge(holds::routes())
-        .merge(orgs::routes());
+        .merge(orgs::routes())
+        .merge(overview::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
         credentials,

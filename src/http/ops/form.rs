@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId, ScheduleId};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -81,6 +82,14 @@ impl Form {
     /// Returns the one-shot that the operator has seen.
     pub(super) fn schedule_id(&self) -> Result<ScheduleId, ApiError> {
         Ok(ScheduleId::parse(self.required("schedule_id")?)?)
+    }
+
+    /// Returns the start of the latest attempt that the operator has seen; `None` if there was none.
+    pub(super) fn last_started_at(&self) -> Result<Option<DateTime<Utc>>, ApiError> {
+        let name = "last_started_at";
+        let parsed = self.text(name).map(DateTime::parse_from_rfc3339).transpose();
+        let found = parsed.map_err(|_| InvalidField::new(name, "must be the one that the page contains"))?;
+        Ok(found.map(|at| at.to_utc()))
     }
 
     /// Returns the ID of the submission.

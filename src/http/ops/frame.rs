@@ -10,14 +10,20 @@ use crate::domain::audit::AuditOutcome;
 /// A part of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
+    /// The front page.
+    Now,
     /// Lists of jobs, and the page of one.
     Jobs,
     /// Dead letters and stuck one-shots, by error.
     DeadLetters,
     /// Lists of agents, and the page of one.
     Agents,
+    /// One-shots that come due soon.
+    Load,
     /// Holds in force.
     Holds,
+    /// Scheduler backends, signing keys and replicas.
+    Backends,
     /// Events and webhooks.
     Events,
     /// The audit log.
@@ -26,10 +32,13 @@ pub(super) enum Section {
 
 /// The navigation, in its order: the section, its label and its path.
 const NAVIGATION: &[(Section, &str, &str)] = &[
+    (Section::Now, "Now", "/ops"),
     (Section::Jobs, "Jobs", "/ops/jobs"),
     (Section::DeadLetters, "Dead letters", "/ops/dead-letters"),
     (Section::Agents, "Agents", "/ops/agents"),
+    (Section::Load, "Load", "/ops/load"),
     (Section::Holds, "Holds", "/ops/holds"),
+    (Section::Backends, "Backends and keys", "/ops/backends"),
     (Section::Events, "Events", "/ops/events"),
     (Section::Audit, "Audit", "/ops/audit"),
 ];

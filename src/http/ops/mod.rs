@@ -30,7 +30,6 @@ mod view;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Redirect;
 use axum::routing::{get, post};
 
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
@@ -66,7 +65,9 @@ impl OpsState {
 pub(super) fn router(state: OpsState) -> Router {
     let gate = from_fn_with_state(state.clone(), gate::require);
     Router::new()
-        .route("/ops", get(async || Redirect::to("/ops/jobs")))
+        .route("/ops", get(pages::now::show))
+        .route("/ops/load", get(pages::load::show))
+        .route("/ops/backends", get(pages::backends::show))
         .route("/ops/jobs", get(pages::jobs::show))
         .route("/ops/job", get(pages::job::show))
         .route("/ops/batch", get(pages::batch::show).post(pages::batch::chosen))

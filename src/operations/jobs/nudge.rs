@@ -1,5 +1,6 @@
 //! Jobs whose agents have not armed the next fire: fires them once more, or closes them.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_protocol::admin_api::{DismissedJob, Job, NudgedJob};
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
 
@@ -9,13 +10,15 @@ use crate::directory::again;
 use crate::operations::{OperationError, OperationResult, Operations};
 
 impl Operations {
-    /// Fires the delivered one-shot `schedule_id` of a job once more; its agent may run the job again. Fails if the job was
-    /// armed again meanwhile.
+    /// Fires the delivered one-shot `schedule_id` of a job once more; its agent may run the job again. `seen` is the start of
+    /// the delivered attempt, as the job showed it: naming it makes a repeated request harmless. Fails if the job was armed or
+    /// delivered again meanwhile.
     pub async fn nudge_job(
         &self,
         instance_id: &InstanceId,
         job_id: &JobId,
         schedule_id: ScheduleId,
+        seen: Option<DateTime<Utc>>,
     ) -> OperationResult<NudgedJob> {
         let job = self.current(instance_id, job_id).await?.ok_or_else(|| unknown(instance_id, job_id))?;
         if job.schedule_id != schedule_id {
@@ -25,10 +28,16 @@ impl Operations {
         if let Some(problem) = refusal(&job) {
             return Err(OperationError::Conflict(problem));
         }
-        let nudged = again(|| dormant_jobs::nudge(&self.db, instance_id, job_id, schedule_id)).await?;
+        if job.last_started_at != seen {
+            let latest = job.last_started_at.map_or("null".to_owned(), timestamp);
+            return Err(OperationError::Conflict(format!(
+                "last_started_at: the latest attempt started at {latest}"
+            )));
+        }
+        let nudged = again(|| dormant_jobs::nudge(&self.db, instance_id, job_id, schedule_id, seen)).await?;
         let Some(nudged) = nudged else {
             return Err(OperationError::Conflict(format!(
-                "job {job_id} of agent {instance_id} was armed again or cancelled meanwhile; nothing was changed"
+                "job {job_id} of agent {instance_id} was armed, fired or cancelled meanwhile; nothing was changed"
             )));
         };
         hints::announce(&self.db).await?;
@@ -52,6 +61,10 @@ impl Operations {
             "job {job_id} of agent {instance_id} is not dormant; `nas-cron jobs show {instance_id} {job_id}` shows its state"
         )))
     }
+}
+
+fn timestamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// The reason for which a job cannot be nudged, and the next step; `None` if its one-shot was delivered.

@@ -26,9 +26,13 @@ const ROWS: &[Row] = &[
     ("get_agent", "/api/admin/agents/agent-1", "", 200),
     ("put_agent", "/api/admin/agents/agent-1", r#"{"org_id": "acme"}"#, 200),
     ("delete_agent", "/api/admin/agents/agent-1", "", 204),
+    ("set_agent_callback", "/api/admin/agents/agent-1/callback", r#"{"callback_url": "https://agent.example"}"#, 200),
+    ("list_logins", "/api/admin/logins", "", 200),
+    ("revoke_login", "/api/admin/agents/agent-1/login", "", 200),
     ("list_agent_identities", "/api/admin/agents/agent-1/identities", "", 200),
     ("revoke_agent_identity", "/api/admin/agents/agent-1/identities/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "", 204),
     ("revoke_agent_task", "/api/admin/agents/agent-1/identities/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d/tasks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e", "", 204),
+    ("list_auth_profiles", "/api/admin/auth-profiles", "", 200),
     ("get_service_auth_profiles", "/api/admin/auth-profiles/service", "", 200),
     ("put_service_auth_profiles", "/api/admin/auth-profiles/service", r#"{"profiles": ["claude:work"]}"#, 200),
     ("delete_service_auth_profiles", "/api/admin/auth-profiles/service", "", 200),
@@ -50,12 +54,13 @@ const ROWS: &[Row] = &[
     ("list_job_attempts", "/api/admin/jobs/agent-1/job-1/attempts", "", 200),
     ("cancel_job", "/api/admin/jobs/agent-1/job-1/cancel", "", 200),
     ("fire_job", "/api/admin/jobs/agent-1/job-2/fire", r#"{"schedule_id": "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0c"}"#, 200),
-    ("nudge_job", "/api/admin/jobs/agent-1/job-3/nudge", r#"{"schedule_id": "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b"}"#, 200),
+    ("nudge_job", "/api/admin/jobs/agent-1/job-3/nudge", r#"{"schedule_id": "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b", "last_started_at": "2099-01-01T00:00:00Z"}"#, 200),
     ("dismiss_job", "/api/admin/jobs/agent-1/job-3/dismiss", "", 200),
     ("count_redrivable_jobs", "/api/admin/jobs/redrivable?org_id=acme", "", 200),
     ("redrive_job", "/api/admin/jobs/agent-1/job-1/redrive", "", 200),
     ("redrive_jobs", "/api/admin/jobs/redrive?org_id=acme", "", 200),
     ("redrive_selected_jobs", "/api/admin/jobs/redrive-selected", r#"{"jobs": [{"instance_id": "agent-1", "job_id": "job-1"}]}"#, 200),
+    ("get_overview", "/api/admin/overview", "", 200),
     ("list_orgs", "/api/admin/orgs", "", 200),
     ("get_org", "/api/admin/orgs/acme", "", 200),
     ("delete_everything", "/api/admin/deletions", r#"{"org_id": "acme"}"#, 200),
@@ -68,6 +73,12 @@ const ROWS: &[Row] = &[
     ("release_instance", "/api/admin/holds/instances/agent-1", "", 200),
     ("hold_job", "/api/admin/holds/jobs/agent-1/job-1", "{}", 200),
     ("release_job", "/api/admin/holds/jobs/agent-1/job-1", "", 200),
+    ("list_keys", "/api/admin/keys?all=true", "", 200),
+    ("rotate_keys", "/api/admin/keys/rotate", "{}", 200),
+    ("activate_key", "/api/admin/keys/none/activate", "", 404),
+    ("withdraw_key", "/api/admin/keys/none", "", 404),
+    ("list_backends", "/api/admin/backends", "", 200),
+    ("switch_backend", "/api/admin/backends/active", r#"{"backend": "postgres"}"#, 200),
     ("list_webhooks", "/api/admin/webhooks", "", 200),
     ("get_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "", 200),
     ("create_webhook", "/api/admin/webhooks", r#"{"url": "https://ops.example/@", "org_id": "acme"}"#, 201),
@@ -117,6 +128,10 @@ async fn seed(world: &World) {
                                          closes_after, dormant_since)
              VALUES ('agent-1', 'job-3', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0b', now(), 'interval', now(), now(), '14 d', now())
              ON CONFLICT DO NOTHING;
+             DELETE FROM logins;
+             INSERT INTO logins (login_id, instance_id, key_id) VALUES (gen_random_uuid(), 'agent-1', 'some key');
+             INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('org', 'acme', 'claude:work'),
+                 ('instance', 'agent-1', 'claude:work') ON CONFLICT DO NOTHING;
              INSERT INTO agent_identities (agent_runtime_id, instance_id, org_id, public_key)
              VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', 'agent-1', 'acme', decode(repeat('07', 32), 'hex'))
              ON CONFLICT DO NOTHING;
@@ -278,11 +293,12 @@ async fn sees_nothing_of_another_org(world: &World, operation: &Operation, calle
     assert_eq!(real.status, none.status, "{id}: {real:?}");
     if operation.method == "GET" && real.status == 200 {
         // A list. It may contain lines about the caller's own calls.
-        let own: Vec<_> = ["agents", "tokens", "jobs", "orgs", "holds", "webhooks", "events"]
-            .iter()
-            .filter_map(|list| real.body[*list].as_array())
-            .flatten()
-            .collect();
+        let own: Vec<_> =
+            ["agents", "tokens", "jobs", "orgs", "holds", "webhooks", "events", "logins", "entries"]
+                .iter()
+                .filter_map(|list| real.body[*list].as_array())
+                .flatten()
+                .collect();
         assert!(!json!(own).to_string().contains("acme"), "{id}: {real:?}");
         let lines = real.body["lines"].as_array().into_iter().flatten();
         let is_own = |line: &Value| line["actor"] == "other-admin" || line["subject"]["org_id"] == "other";
@@ -300,6 +316,7 @@ async fn state(world: &World) -> Vec<(String, Option<String>)> {
         "SELECT 'i ' || i::text, NULL FROM instances i UNION ALL SELECT 'a ' || a::text, NULL FROM agent_identities a
          UNION ALL SELECT 't ' || t::text, NULL FROM agent_tasks t
          UNION ALL SELECT 'p ' || p::text, NULL FROM auth_profiles p
+         UNION ALL SELECT 'l ' || l::text, NULL FROM logins l
          UNION ALL SELECT 'o ' || o::text, NULL FROM one_shots o
          UNION ALL SELECT 'r ' || r::text, NULL FROM awaited_rearms r
          UNION ALL SELECT 'h ' || h::text, NULL FROM holds h

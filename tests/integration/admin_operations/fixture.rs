@@ -5,25 +5,25 @@ use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
 /// A service whose jobs do not come due during a test, unless they are armed for that.
-pub(super) struct Admin {
-    pub(super) world: World,
+pub(crate) struct Admin {
+    pub(crate) world: World,
     http: reqwest::Client,
 }
 
 impl Admin {
     /// `inst-1` belongs to org `org-1`, `other` to org `org-2`.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|settings| settings).await
     }
 
-    pub(super) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let world = World::with(change).await;
         world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('other', 'org-2')").await;
         Self { world, http: client() }
     }
 
     /// Stores the one-shot of a job with this state, and further columns as `column = value`.
-    pub(super) async fn store(&self, instance: &str, job: &str, state: &str, more: &[(&str, &str)]) {
+    pub(crate) async fn store(&self, instance: &str, job: &str, state: &str, more: &[(&str, &str)]) {
         let ended = matches!(state, "dead" | "stuck");
         let mut columns = vec![
             ("instance_id", format!("'{instance}'")),
@@ -50,7 +50,7 @@ impl Admin {
     }
 
     /// Stores a delivered job of `inst-1` that is dormant since 2020. Returns its schedule id.
-    pub(super) async fn store_dormant(&self, job: &str) -> String {
+    pub(crate) async fn store_dormant(&self, job: &str) -> String {
         let columns = [
             ("fire_at", "'2020-01-01'"),
             ("created_at", "'2020-01-01'"),
@@ -72,18 +72,18 @@ impl Admin {
     }
 
     /// Creates a token that is limited to an org.
-    pub(super) async fn token_of(&self, org: &str, role: &str) -> String {
+    pub(crate) async fn token_of(&self, org: &str, role: &str) -> String {
         let body = json!({"name": format!("{org}-{role}"), "role": role, "org_id": org});
         let (status, body) = self.call("POST", "/api/admin/tokens", Some(&body)).await;
         assert_eq!(status, 201, "{body}");
         body["token"].as_str().expect("a token").to_owned()
     }
 
-    pub(super) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.call_as(ADMIN_TOKEN, method, path, body).await
     }
 
-    pub(super) async fn call_as(
+    pub(crate) async fn call_as(
         &self,
         token: &str,
         method: &str,
@@ -108,14 +108,14 @@ impl Admin {
     }
 
     /// Sends a request that succeeds, and returns the body.
-    pub(super) async fn ok(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) async fn ok(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert_eq!(status, 200, "{method} {path}: {answer}");
         answer
     }
 
     /// Sends a request that fails with this status, and returns the description.
-    pub(super) async fn refused(
+    pub(crate) async fn refused(
         &self,
         status: u16,
         method: &str,
@@ -128,7 +128,7 @@ impl Admin {
     }
 
     /// Lists jobs by these conditions, and returns `instance/job` of all pages.
-    pub(super) async fn listed(&self, query: &str) -> Vec<String> {
+    pub(crate) async fn listed(&self, query: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut after = String::new();
         loop {
@@ -143,7 +143,7 @@ impl Admin {
 }
 
 /// Returns `instance/job` of the jobs of a page.
-pub(super) fn names(page: &Value) -> Vec<String> {
+pub(crate) fn names(page: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let jobs = page["jobs"].as_array().expect("jobs").iter();
     jobs.map(|job| format!("{}/{}", text(&job["instance_id"]), text(&job["job_id"]))).collect()

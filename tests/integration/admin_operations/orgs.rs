@@ -91,6 +91,34 @@ async fn org_is_deleted_with_everything_after_a_count() {
 }
 
 #[tokio::test]
+async fn two_deletions_at_once_leave_nothing_behind() {
+    let admin = stocked().await;
+    // Several batches, so that the two meet.
+    admin
+        .world
+        .sql(
+            "INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                                ended_at, outcome)
+             SELECT gen_random_uuid(), 'inst-1', 'more', gen_random_uuid(), 'key', now(), n, now(), now(), 'failed'
+             FROM generate_series(1, 8000) AS n",
+        )
+        .await;
+    let plan = admin.ok("POST", DELETIONS, Some(&json!({"org_id": "org-1"}))).await;
+    let body = json!({"org_id": "org-1", "confirm": plan["confirm"]});
+    let both = [admin.call("POST", DELETIONS, Some(&body)), admin.call("POST", DELETIONS, Some(&body))];
+    let answers = futures::future::join_all(both).await;
+    // The second may have come after the end of the first.
+    assert!(answers.iter().all(|(status, _)| matches!(status, 200 | 404)), "{answers:?}");
+    let reports: Vec<_> = answers.iter().filter(|(status, _)| *status == 200).map(|(_, body)| body).collect();
+    assert!(reports.iter().all(|report| report["confirm"].is_null()), "{answers:?}");
+    let deleted =
+        |of: &str| reports.iter().map(|report| report["deleted"][of].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((deleted("agents"), deleted("jobs"), deleted("attempts")), (1, 2, 13_100), "{answers:?}");
+    let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
+    assert_eq!(left, [1, 1, 5100, 1, 0, 1, 1], "org-2 keeps everything");
+}
+
+#[tokio::test]
 async fn agent_is_deleted_with_everything_by_command_and_by_server() {
     let admin = stocked().await;
     let run = async |arguments: &[&str]| {

@@ -6,12 +6,12 @@ use serde_json::json;
 use super::fixture::Admin;
 
 /// The settings of a command that knows only the server.
-fn remote(admin: &Admin) -> Settings {
+pub(super) fn remote(admin: &Admin) -> Settings {
     admin.world.settings.clone().without("NAS_CRON_DATABASE_URL").with("NAS_CRON_ADMIN_TOKEN", ADMIN_TOKEN)
 }
 
 /// Runs a command on the database and through the server, and compares status and output.
-async fn both(admin: &Admin, group: &str, arguments: &[&str]) -> String {
+pub(super) async fn both(admin: &Admin, group: &str, arguments: &[&str]) -> String {
     let (status, out, error) = admin.world.settings.run(&[&[group], arguments].concat()).await;
     let server = [&[group, "--server", &admin.world.service.url], arguments].concat();
     let (remote_status, remote_out, remote_error) = remote(admin).run(&server).await;
@@ -196,9 +196,25 @@ async fn dormant_jobs_are_listed_alone_or_with_other_states() {
     let other = json!({"schedule_id": uuid::Uuid::nil()});
     let problem = admin.refused(409, "POST", nudge, Some(&other)).await;
     assert!(problem.starts_with("schedule_id: the job's current one-shot is"), "{problem}");
-    let nudged = admin.ok("POST", nudge, Some(&json!({"schedule_id": schedule}))).await;
+    let seen = json!({"schedule_id": schedule, "last_started_at": null});
+    let nudged = admin.ok("POST", nudge, Some(&seen)).await;
     assert_eq!((&nudged["nudged"], &nudged["on_hold"]), (&json!(true), &json!(false)));
     admin.world.agents.wait_for("quiet", 1).await;
+    // Repeated, also after the delivery, and with a time that no attempt had: nothing is fired.
+    admin.world.delivered("quiet").await;
+    for seen in [seen, json!({"schedule_id": schedule, "last_started_at": "2026-01-01T00:00:00Z"})] {
+        let problem = admin.refused(409, "POST", nudge, Some(&seen)).await;
+        assert!(problem.starts_with("last_started_at: the latest attempt started at 2"), "{problem}");
+    }
+    let job = admin.ok("GET", "/api/admin/jobs/inst-1/quiet", None).await["job"].clone();
+    let seen = json!({"schedule_id": schedule, "last_started_at": job["last_started_at"]});
+    let calls = futures::future::join_all((0..4).map(|_| admin.call("POST", nudge, Some(&seen)))).await;
+    let mut statuses: Vec<_> = calls.iter().map(|(status, _)| *status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409], "{calls:?}");
+    admin.world.agents.wait_for("quiet", 2).await;
+    admin.world.delivered("quiet").await;
+    assert_eq!(admin.world.agents.fires_of("quiet").len(), 2);
     let dismiss = "/api/admin/jobs/inst-1/still/dismiss";
     assert_eq!(admin.ok("POST", dismiss, None).await, json!({"dismissed": true}));
     let problem = admin.refused(409, "POST", dismiss, None).await;

@@ -54,6 +54,7 @@ impl World {
             callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
             not_after: Given::Keep,
             seen: None,
+            trace: None,
         };
         provisions::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }

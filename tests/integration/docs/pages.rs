@@ -24,6 +24,7 @@ pages! {
     architecture: "docs/ARCHITECTURE.md",
     auth_profiles: "docs/auth-profiles.md",
     backends: "docs/backends.md",
+    backup: "docs/backup.md",
     clients: "docs/clients.md",
     concepts: "docs/concepts.md",
     configuration: "docs/configuration.md",
@@ -45,5 +46,7 @@ pages! {
     scaling: "docs/scaling.md",
     security: "docs/security.md",
     self_hosting: "docs/self-hosting.md",
+    traces: "docs/traces.md",
+    upgrading: "docs/upgrading.md",
     write_your_own_agent: "docs/write-your-own-agent.md",
 }

@@ -19,7 +19,7 @@ use super::page::{Mode, Page};
 const PAGE_TIMEOUT: Duration = Duration::from_mins(8);
 
 /// Ports that pages use in their examples. Each becomes a free port of this machine, the same within a page.
-const PORTS: [&str; 7] = ["8080", "8081", "8090", "9090", "9119", "9120", "4222"];
+const PORTS: [&str; 8] = ["8080", "8081", "8090", "9090", "9119", "9120", "4222", "4318"];
 
 /// Hosts that pages use in their examples, and the example address that takes their place.
 const HOSTS: [(&str, &str); 5] = [

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use axum::Json;
 use axum::extract::State;
 use clap::Parser;
-use nas_cron::cli::keys::{KeysArgs, KeysContext, run};
+use nas_cron::cli::keys::{KeysArgs, run};
+use nas_cron::cli::operator::Place;
 use nas_cron::domain::SigningAlg;
 use nas_cron::keys::RotationPolicy;
+use nas_cron::operations::keys::KeyOperations;
 use serde_json::{Value, json};
 
 use super::fixture::{
@@ -21,8 +23,8 @@ struct Line {
     keys: KeysArgs,
 }
 
-fn context(database: &TestDatabase, agents_jwks_url: Option<&str>) -> KeysContext {
-    KeysContext {
+fn context(database: &TestDatabase, agents_jwks_url: Option<&str>) -> KeyOperations {
+    KeyOperations {
         db: database.db.clone(),
         kek: Some(Arc::new(kek(1))),
         policy: RotationPolicy::default(),
@@ -31,21 +33,21 @@ fn context(database: &TestDatabase, agents_jwks_url: Option<&str>) -> KeysContex
     }
 }
 
-async fn keys(context: &KeysContext, line: &[&str]) -> Result<String, String> {
+async fn keys(context: &KeyOperations, line: &[&str]) -> Result<String, String> {
     let line = Line::try_parse_from([&["keys"], line].concat()).map_err(|error| error.to_string())?;
     let mut out = Vec::new();
-    match run(line.keys, context, &mut out).await {
+    match run(line.keys, &Place::Database(context.clone()), &mut out).await {
         Ok(()) => Ok(String::from_utf8(out).unwrap()),
         Err(error) => Err(format!("{error:#}")),
     }
 }
 
-async fn keys_json(context: &KeysContext, line: &[&str]) -> Value {
+async fn keys_json(context: &KeyOperations, line: &[&str]) -> Value {
     serde_json::from_str(&keys(context, line).await.unwrap()).unwrap()
 }
 
 /// Imports a PEM file.
-async fn import(context: &KeysContext, name: &str, more: &[&str]) -> Result<String, String> {
+async fn import(context: &KeyOperations, name: &str, more: &[&str]) -> Result<String, String> {
     let path = pem::path(name);
     keys(context, &[&["import", "--pem", path.to_str().unwrap()], more].concat()).await
 }
@@ -248,7 +250,7 @@ async fn keys_are_never_sealed_with_a_key_other_than_the_services() {
         for (wrong, part) in
             [(Some(Arc::new(kek(2))), "was encrypted with another key"), (None, "is not set")]
         {
-            let context = KeysContext { kek: wrong, ..context(&database, None) };
+            let context = KeyOperations { kek: wrong, ..context(&database, None) };
             for error in [keys(&context, &["rotate"]).await, import(&context, "rsa-pkcs8", &[]).await] {
                 let error = error.unwrap_err();
                 assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains(part), "{error}");

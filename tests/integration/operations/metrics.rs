@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 54] = [
+const NAMES: [&str; 56] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -51,6 +51,8 @@ const NAMES: [&str; 54] = [
     "nas_cron_signing_key_next_step_seconds",
     "nas_cron_signing_key_usable",
     "nas_cron_signing_keys",
+    "nas_cron_spans_dropped_total",
+    "nas_cron_spans_exported_total",
     "nas_cron_stopped_loops",
     "nas_cron_token_requests_total",
     "nas_cron_webhook_attempts_total",

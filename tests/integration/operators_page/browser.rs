@@ -72,7 +72,11 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
     let webhook = serde_json::json!({"url": format!("{}/{}", ops.world.callback(), "p".repeat(200))});
     assert_eq!(ops.world.service.admin("POST", "/api/admin/webhooks", Some(&webhook)).await.0, 201);
     let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    ops.world.sql(super::now::FIRES).await;
     let paths = [
+        "/ops",
+        "/ops/load",
+        "/ops/backends",
         "/ops/jobs",
         "/ops/jobs?state=dead",
         &job("nightly"),

@@ -4,6 +4,7 @@ mod browser;
 mod fixture;
 mod forms;
 mod lists;
+mod now;
 mod pages;
 mod sessions;
 mod story;

@@ -7,3 +7,4 @@ mod issuers;
 mod keys;
 mod refresh;
 mod refusals;
+mod revocation;

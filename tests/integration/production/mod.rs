@@ -4,5 +4,6 @@ mod book;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod chart;
 mod monitoring;
+mod release;
 #[cfg(target_os = "linux")]
 mod systemd;

@@ -123,16 +123,25 @@ async fn missed_wake_up_is_an_event() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn large_clock_offset_is_an_event() {
+async fn large_clock_offset_and_its_end_are_events() {
     let (world, receiver) = world(|settings| settings).await;
+    let clock = std::env::temp_dir().join(format!("nas-cron-clock-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&clock, "+90\n").unwrap();
     let skewed =
-        nas_cron_testing::service::Service::start(&world.settings.clone().with_clock_ahead_by(90)).await;
+        nas_cron_testing::service::Service::start(&world.settings.clone().with_clock_of(&clock)).await;
     let event = receiver.wait_for_type("clock.drifted").await.event;
     let item = only_item(&event);
     let offset = item["offset_s"].as_f64().unwrap();
     assert!((offset + 90.0).abs() < 5.0, "{item}");
     assert!(item["replica"].as_str().is_some_and(|name| !name.is_empty()), "{item}");
+    // The clock is set.
+    std::fs::write(&clock, "+0\n").unwrap();
+    let event = receiver.wait_for_type("clock.corrected").await.event;
+    let corrected = only_item(&event);
+    assert!(corrected["offset_s"].as_f64().unwrap().abs() < 5.0, "{corrected}");
+    assert_eq!(corrected["replica"], item["replica"]);
     drop(skewed);
+    std::fs::remove_file(&clock).unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod holds;
 mod jobs;
 mod orgs;
+mod overview;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
@@ -12,3 +13,7 @@ pub use self::jobs::{
     NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
 };
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
+pub use self::overview::{
+    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, KeyStep,
+    OutboxBacklog, Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingLoad,
+};

@@ -31,7 +31,7 @@ pub struct JobChange {
 }
 
 /// Response to a change of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangedJob {
     /// ID of the job, chosen by the agent.
@@ -41,7 +41,7 @@ pub struct ChangedJob {
     /// Auth of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
     /// Warnings about the request, which succeeded; absent if there are none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
@@ -59,7 +59,7 @@ pub struct AuthProfilesChange {
 }
 
 /// A registered auth profile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KnownProfile {
     /// The profile as `provider:name`.
@@ -69,7 +69,7 @@ pub struct KnownProfile {
 }
 
 /// Defaults for jobs without an auth of their own. The nearest one that is set applies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthDefaults {
     /// Default of the instance.
@@ -81,7 +81,7 @@ pub struct AuthDefaults {
 }
 
 /// Auth profiles that apply to an instance, an org or the service, including those of the wider scopes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfiles {
     /// Registered profiles. A job that names another one gets a warning.
@@ -89,6 +89,6 @@ pub struct AuthProfiles {
     /// Defaults by scope.
     pub defaults: AuthDefaults,
     /// Warnings about defaults that are not registered.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }

@@ -56,6 +56,15 @@ impl Load {
         refused_percent: 48,
     };
 
+    /// 20 provisions per second, of which one in ten is answered with 503 at first: for comparisons of lateness.
+    pub const STEADY: Self = Self {
+        agents: 20,
+        recurring: 200,
+        period: Duration::from_secs(20),
+        one_shots: 10.0,
+        refused_percent: 10,
+    };
+
     /// Returns the provisions per second.
     pub fn provisions(&self) -> f64 {
         f64::from(self.recurring) / self.period.as_secs_f64() + self.one_shots

@@ -15,6 +15,7 @@
 //! | `ledger` | acknowledged provisions and fires |
 //! | `injection`, `recovery` | a fault from its begin to its end, and the recovery from it |
 //! | `report` | the table |
+//! | `upgrade` | a rolling upgrade and rollback instead of faults |
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ mod replica;
 pub mod report;
 pub mod schedule;
 mod stage;
+pub mod upgrade;
 
 use ledger::Window;
 use load::Load;

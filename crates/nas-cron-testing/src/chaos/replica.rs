@@ -40,6 +40,11 @@ impl Replica {
         }
     }
 
+    /// Makes its next process one of another binary.
+    pub(super) fn replace(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+    }
+
     /// Starts its process, with a clock that is `clock` seconds ahead.
     pub(super) fn start(&mut self, clock: i8) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");

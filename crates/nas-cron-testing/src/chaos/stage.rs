@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use nas_cron::db::migrate;
 use sqlx::Connection;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -18,7 +17,6 @@ use super::fault::Fault;
 use super::ledger::{Ledger, OneShot};
 use super::replica::{Replica, faketime};
 use super::{Plan, agents};
-use crate::database::connect;
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::service::Settings;
@@ -61,7 +59,7 @@ impl Stage {
         let disks = plan.steps.iter().any(|step| step.fault == Fault::DiskFull);
         let databases =
             tokio::task::spawn_blocking(move || Databases::start(&parent, disks)).await.expect("no panic");
-        migrate::migrate(&connect(&databases.url())).await.expect("the schema can be applied");
+        migrate(&plan.binary, &databases.url()).await;
         register(&databases.url(), plan.load.agents).await;
 
         let (portal, proxy) = (Portal::start().await, Proxy::start(databases.address()).await);
@@ -124,6 +122,11 @@ impl Stage {
         result
     }
 
+    /// Migrates the schema to that of `binary`.
+    pub(super) async fn migrate(&self, binary: &Path) {
+        migrate(binary, &self.databases().url()).await;
+    }
+
     /// Stops everything. Keeps the replicas' logs if the run has failed.
     pub(super) async fn end(mut self, passed: bool) {
         self.probing.abort();
@@ -139,6 +142,13 @@ impl Stage {
             eprintln!("the replicas' logs are in {}", self.dir.display());
         }
     }
+}
+
+async fn migrate(binary: &Path, url: &str) {
+    let mut command = tokio::process::Command::new(binary);
+    let output = command.arg("migrate").env("NAS_CRON_DATABASE_URL", url).output().await;
+    let output = output.expect("the binary starts");
+    assert!(output.status.success(), "migrating failed: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 async fn register(url: &str, agents: u32) {

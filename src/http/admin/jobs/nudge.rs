@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::ScheduleId;
 use nas_cron_protocol::admin_api::{DismissedJob, NudgedJob};
 use serde::Deserialize;
@@ -20,18 +21,22 @@ pub(super) struct NudgeRequest {
     /// ID of the job's current one-shot. If its agent has armed another one, nothing is fired.
     #[schema(value_type = ScheduleId)]
     schedule_id: String,
+    /// Start of its delivered attempt, as the job shows it. If it was delivered again since, nothing is fired.
+    #[schema(required)]
+    last_started_at: Option<DateTime<Utc>>,
 }
 
 /// Nudge a job
 ///
 /// Fires the job's delivered one-shot once more, so that its agent arms the next fire. The agent may run the job again.
-/// The one-shot keeps its ID and gets a fresh retry budget.
+/// The one-shot keeps its ID and gets a fresh retry budget. The request names the delivery that was seen, so repeating it fires
+/// nothing.
 #[utoipa::path(post, path = "/api/admin/jobs/{instance_id}/{job_id}/nudge", operation_id = "nudge_job", tag = "admin",
     security(("admin_token" = [])), params(JobPath),
     request_body(content = NudgeRequest, content_type = "application/json"),
     responses((status = OK, description = "The one-shot is due, or fires at the end of the hold.", body = NudgedJob),
         UnknownJob,
-        (status = CONFLICT, description = "The job has another one-shot, or this one was not delivered.")))]
+        (status = CONFLICT, description = "The job has another one-shot, or this one was not delivered, or delivered again.")))]
 pub(super) async fn nudge(
     State(state): State<AdminState>,
     actor: Actor,
@@ -39,10 +44,11 @@ pub(super) async fn nudge(
     body: Result<JsonBody<NudgeRequest>, ApiError>,
 ) -> Result<Json<NudgedJob>, Problem> {
     let (instance_id, job_id) = named(path)?;
-    let schedule_id = ScheduleId::parse(&body?.0.schedule_id)?;
+    let NudgeRequest { schedule_id, last_started_at } = body?.0;
+    let schedule_id = ScheduleId::parse(&schedule_id)?;
     log_fields::schedule(schedule_id);
     let operations = state.operations.within(actor.org_filter());
-    let nudged = operations.nudge_job(&instance_id, &job_id, schedule_id).await?;
+    let nudged = operations.nudge_job(&instance_id, &job_id, schedule_id, last_started_at).await?;
     info!("job nudged by an operator");
     Ok(Json(nudged))
 }

@@ -27,7 +27,8 @@ pub(super) async fn perform(
             format!("The job fires {}.", relative(now, fired.next_attempt_at))
         }
         "nudge_job" => {
-            let nudged = operations.nudge_job(&agent, &job, form.schedule_id()?).await?;
+            let (schedule_id, seen) = (form.schedule_id()?, form.last_started_at()?);
+            let nudged = operations.nudge_job(&agent, &job, schedule_id, seen).await?;
             if nudged.on_hold {
                 "The job fires once more when its agent is not on hold any more.".to_owned()
             } else {

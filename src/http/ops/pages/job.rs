@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
@@ -151,7 +151,9 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
                 found.push(on_job("redrive_job", "Redrive", "redrive"));
             }
             OneShotState::Delivered => {
+                let seen = job.last_started_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
                 found.push(on_job("nudge_job", "Fire once more", "nudge").map(|action| {
+                    let action = action.about("last_started_at", seen.unwrap_or_default());
                     action.warned("The fire was delivered already. Its agent may run the job again, and then arms the next fire.")
                 }));
             }

@@ -2,14 +2,18 @@
 
 mod agent_view;
 mod job_view;
+mod parts;
 mod timeline;
 
 pub(super) mod agent;
 pub(super) mod agents;
 pub(super) mod audit;
+pub(super) mod backends;
 pub(super) mod batch;
 pub(super) mod dead_letters;
 pub(super) mod events;
 pub(super) mod holds;
 pub(super) mod job;
 pub(super) mod jobs;
+pub(super) mod load;
+pub(super) mod now;

@@ -1,5 +1,6 @@
 //! Paths of pages. IDs are in the query, because a path cannot contain every ID (`..`).
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use url::form_urlencoded::Serializer;
 
 /// Returns a path with parameters.
@@ -19,6 +20,13 @@ pub(in crate::http::ops) fn job(instance_id: &str, job_id: &str) -> String {
 /// The page of an agent.
 pub(in crate::http::ops) fn agent(instance_id: &str) -> String {
     with_query("/ops/agent", [("instance_id", instance_id)])
+}
+
+/// The list of the one-shots that come due in the minute that begins at `minute`.
+pub(in crate::http::ops) fn due_link(minute: DateTime<Utc>) -> String {
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let (from, before) = (time(minute), time(minute + TimeDelta::minutes(1)));
+    with_query("/ops/jobs", [("next_attempt_from", from.as_str()), ("next_attempt_before", &before)])
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ mod command;
 mod html;
 mod links;
 mod pieces;
+pub(super) mod plots;
 
 pub(super) use self::command::{command, shown};
 pub(super) use self::html::Html;
-pub(super) use self::links::{agent, job, with_query};
+pub(super) use self::links::{agent, due_link, job, with_query};
 pub(super) use self::pieces::{agents_words, id, link, text, when, when_any, whole_id, with_commands};

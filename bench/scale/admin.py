@@ -1,0 +1,96 @@
+"""Times every read of the admin API, with the filters of its lists: `admin.py URL`, with a token in NAS_CRON_ADMIN_TOKEN.
+
+For a database that `populate.py` has filled. The routes are those of the service's OpenAPI document. Prints a Markdown table of
+the slowest call of each, in milliseconds: the first call after the start of the program, and the median of the others.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+CALLS = 9
+
+# What `populate.py` has stored.
+NAMES = {"instance_id": "scale-77", "job_id": "job-7", "org_id": "scale"}
+
+# Queries of the lists beside the one without parameters: filters that match everything, little and nothing.
+QUERIES = {
+    "list_jobs": [
+        "limit=200",
+        "org_id=scale",
+        "org_id=none",
+        "instance_id=scale-77",
+        "state=dead",
+        "state=dead&org_id=scale&error=none",
+        "state=armed&error=none",
+        "state=dormant",
+        "parked=true",
+        "overdue=true",
+        "outcome=gone",
+        "next_attempt_before=2100-01-01T00:00:00Z",
+        "fire_at_from=2100-01-01T00:00:00Z",
+    ],
+    "count_redrivable_jobs": ["org_id=scale", "error=none"],
+    "list_agents": ["limit=1000", "org_id=scale", "org_id=none", "enabled=false", "enabled=true"],
+    "list_audit_log": ["actor=none", "action=none", "subject=instance_id=none"],
+    "list_auth_profiles": ["org_id=scale"],
+    "list_events": ["type=clock.drifted"],
+    "list_logins": ["org_id=scale"],
+}
+
+
+class Client:
+    def __init__(self, url, token):
+        self.url, self.headers = url.rstrip("/"), {"Authorization": f"Bearer {token}"}
+
+    def get(self, path):
+        """Returns the body, and the milliseconds until it was complete."""
+        request = urllib.request.Request(self.url + path, headers=self.headers)
+        began = time.perf_counter()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                body = response.read()
+        except urllib.error.HTTPError as error:
+            sys.exit(f"admin: {path}: {error.code} {error.read().decode()}")
+        return json.loads(body), (time.perf_counter() - began) * 1e3
+
+
+def calls(document):
+    """Yields the route and the path of each call."""
+    for route, item in document["paths"].items():
+        operation = item.get("get")
+        if not operation or not route.startswith("/api/admin/"):
+            continue
+        names = {name: urllib.parse.quote(value) for name, value in NAMES.items()}
+        try:
+            path = route.format(**names)
+        except KeyError:
+            continue  # of a webhook, of which there is none
+        for query in ["", *QUERIES.get(operation["operationId"], [])]:
+            yield route.removeprefix("/api/admin/"), query, f"{path}?{query}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="base URL of the listener of the admin API")
+    chosen = parser.parse_args()
+    token = os.environ.get("NAS_CRON_ADMIN_TOKEN") or sys.exit("admin: set NAS_CRON_ADMIN_TOKEN")
+    client = Client(chosen.url, token)
+    document, _ = client.get("/openapi.json")
+    rows = []
+    for route, query, path in calls(document):
+        first, *others = [client.get(path)[1] for _ in range(CALLS)]
+        rows.append((statistics.median(others), first, route, query))
+    print("| route | query | first ms | median ms |\n|---|---|---|---|")
+    for median, first, route, query in sorted(rows, reverse=True):
+        print(f"| `{route}` | {f'`{query}`' if query else ''} | {first:.1f} | {median:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+//! Statements of the overview. Each is read again and again while an operator watches, so it counts by indexes and up to a
+//! limit, however large the tables are.
+
+mod attention;
+mod backlog;
+mod load;
+
+pub use self::attention::{Attention, of_org, of_service};
+pub use self::backlog::backlog;
+pub use self::load::load;
+
+/// Maximum number of rows of one kind that are counted: about 20 ms.
+pub const COUNTED: i64 = 10_000;

@@ -1,0 +1,65 @@
+//! Findings about agents: lost logins, and homes that share an identity.
+
+use nas_cron_base::terminal::printable;
+
+use super::Finding;
+
+/// Maximum number of agents that are named.
+const NAMED: usize = 5;
+/// Number of agents to read: one more than are named shows that there are more.
+pub const READ: i64 = 6;
+
+/// Reports agents whose login at the built-in portal a reused refresh token ended. They cannot call until they are enrolled
+/// again.
+pub fn logins(lost: &[String]) -> Finding {
+    if lost.is_empty() {
+        return Finding::ok("none ended by a reused token");
+    }
+    Finding::warning(
+        format!("ended, because a spent refresh token was presented: {}", named(lost)),
+        "remove the second copy of the agent's home; then create a new login with `nas-cron agents enroll`",
+    )
+}
+
+/// Reports agents whose callback moves back and forth: two homes with one identity cancel each other's jobs.
+pub fn homes(alternating: &[String]) -> Finding {
+    if alternating.is_empty() {
+        return Finding::ok("no two share an identity");
+    }
+    Finding::warning(
+        format!(
+            "the callback moves back and forth, two homes seem to share an identity: {}",
+            named(alternating)
+        ),
+        "`nas-cron agents show` names both callbacks; give each home an instance of its own",
+    )
+}
+
+/// Lists agents, up to a limit.
+fn named(agents: &[String]) -> String {
+    let mut named: Vec<_> = agents.iter().take(NAMED).map(|agent| printable(agent)).collect();
+    if agents.len() > NAMED {
+        named.push("others".to_owned());
+    }
+    named.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::Status;
+
+    #[test]
+    fn lost_logins_are_named_up_to_a_limit() {
+        let lost: Vec<_> = (0..7).map(|n| format!("agent-{n}")).collect();
+        assert_eq!(logins(&[]).status, Status::Ok);
+        assert!(logins(&lost[..1]).found.ends_with(": agent-0"));
+        assert!(logins(&lost).found.ends_with("agent-4, others"));
+        assert_eq!(homes(&[]).status, Status::Ok);
+        assert!(
+            homes(&lost)
+                .found
+                .ends_with("share an identity: agent-0, agent-1, agent-2, agent-3, agent-4, others")
+        );
+    }
+}

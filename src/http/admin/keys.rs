@@ -1,0 +1,111 @@
+//! `/api/admin/keys`: the keys that sign fire tokens. No response has key material.
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde::Deserialize;
+use tracing::info;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AdminState;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{JsonBody, PathNames, QueryParams};
+use crate::http::noted::Noted;
+use crate::operations::keys::{ChangedKey, KeyId, KeyList};
+
+/// Returns the documented routes.
+pub(super) fn routes() -> OpenApiRouter<AdminState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(rotate))
+        .routes(routes!(activate))
+        .routes(routes!(withdraw))
+}
+
+/// List signing keys
+///
+/// With their states and next steps, the oldest first. Private keys are never shown.
+#[utoipa::path(get, path = "/api/admin/keys", operation_id = "list_keys", tag = "admin",
+    security(("admin_token" = [])),
+    params(("all" = Option<bool>, Query, description = "Include removed keys. Default: false.")),
+    responses((status = OK, description = "The keys.", body = KeyList)))]
+async fn list(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Result<Json<KeyList>, Problem> {
+    let all = QueryParams::parse(query.as_deref(), &["all"])?.flag("all")?;
+    Ok(Json(state.keys.list(all == Some(true)).await?))
+}
+
+/// A rotation.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KeyRotation)]
+struct RotationRequest {
+    /// `true` activates the next key at once, even if agents do not know it yet: for a leaked key only. For up to 10 minutes,
+    /// agents may reject fires with 401; these are retried.
+    #[serde(default)]
+    now: bool,
+}
+
+/// Rotate the signing keys
+///
+/// Publishes a next key, which starts to sign when all caches of the JWKS contain it; or activates the next key if that is
+/// so. Repeating the request begins no second rotation.
+#[utoipa::path(post, path = "/api/admin/keys/rotate", operation_id = "rotate_keys", tag = "admin",
+    security(("admin_token" = [])),
+    request_body(content = RotationRequest, content_type = "application/json"),
+    responses((status = OK, description = "The next or the activated key.", body = ChangedKey),
+        (status = CONFLICT, description = "Keys rotate by hand, because an imported key is in use, or the key-encryption key is missing.")))]
+async fn rotate(
+    State(state): State<AdminState>,
+    body: Result<JsonBody<RotationRequest>, ApiError>,
+) -> Result<(Extension<Noted>, Json<ChangedKey>), Problem> {
+    let now = body?.0.now;
+    let changed = if now { state.keys.rotate_now().await? } else { state.keys.rotate().await? };
+    info!(key.id = changed.kid, state = %changed.state, now, "signing keys rotated by an operator");
+    let noted = Noted::about("kid", &changed.kid).and_about("now", now);
+    Ok((Extension(noted), Json(changed)))
+}
+
+/// Error of every operation on one key.
+#[derive(utoipa::IntoResponses)]
+#[response(status = 404, description = "There is no key with this ID.")]
+struct UnknownKey;
+
+fn named(path: PathNames<String>) -> Result<String, ApiError> {
+    path.name("kid", KeyId::check)
+}
+
+/// Activate the next signing key
+///
+/// Needed only while an imported key is in use. The key must be in the JWKS that agents fetch: the first request records
+/// that it is there (409), and one at least 910 s later activates it.
+#[utoipa::path(post, path = "/api/admin/keys/{kid}/activate", operation_id = "activate_key", tag = "admin",
+    security(("admin_token" = [])),
+    params(("kid" = KeyId, Path, description = "The key's ID.")),
+    responses((status = OK, description = "The key is active.", body = ChangedKey), UnknownKey,
+        (status = CONFLICT, description = "It is not the next key, or agents may not know it yet.")))]
+async fn activate(
+    State(state): State<AdminState>,
+    path: PathNames<String>,
+) -> Result<Json<ChangedKey>, Problem> {
+    let changed = state.keys.activate(&named(path)?).await?;
+    info!(key.id = changed.kid, "signing key activated by an operator");
+    Ok(Json(changed))
+}
+
+/// Withdraw the next signing key
+///
+/// Removes a key that never signed, and erases its private half.
+#[utoipa::path(delete, path = "/api/admin/keys/{kid}", operation_id = "withdraw_key", tag = "admin",
+    security(("admin_token" = [])),
+    params(("kid" = KeyId, Path, description = "The key's ID.")),
+    responses((status = OK, description = "The key is withdrawn.", body = ChangedKey), UnknownKey,
+        (status = CONFLICT, description = "It is not the next key.")))]
+async fn withdraw(
+    State(state): State<AdminState>,
+    path: PathNames<String>,
+) -> Result<Json<ChangedKey>, Problem> {
+    let changed = state.keys.withdraw(&named(path)?).await?;
+    info!(key.id = changed.kid, "signing key withdrawn by an operator");
+    Ok(Json(changed))
+}

@@ -1,0 +1,84 @@
+//! The problems of an overview: the findings of `nas-cron doctor` about what an overview reads.
+
+use std::time::Duration;
+
+use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, Severity};
+
+use crate::db::overview::Attention;
+use crate::diagnosis::{self, Finding, Status};
+use crate::domain::StoredKey;
+use crate::domain::active_backend::Untold;
+use crate::domain::replica::Registered;
+use crate::domain::webhook::Webhook;
+
+/// The input of the findings.
+pub(super) struct Found<'a> {
+    pub(super) attention: &'a Attention,
+    /// Grace period of the active backend.
+    pub(super) grace: Duration,
+    pub(super) webhooks: &'a [Webhook],
+    pub(super) has_key_encryption_key: bool,
+    /// The state of the whole service, for a caller that sees the whole service.
+    pub(super) service: Option<OfService<'a>>,
+}
+
+/// The state of the whole service.
+pub(super) struct OfService<'a> {
+    pub(super) replicas: &'a [Registered],
+    pub(super) keys: &'a [StoredKey],
+    pub(super) backlog: &'a [OutboxBacklog],
+    pub(super) alternating: &'a [String],
+    pub(super) lost_logins: &'a [String],
+}
+
+impl Found<'_> {
+    /// Returns the problems, the worst first, by the names of the checks of `nas-cron doctor`.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let Attention { at, counts, oldest_overdue, dormant, holds, .. } = self.attention;
+        let all_holds = usize::try_from(counts.holds.count).unwrap_or(usize::MAX);
+        let mut findings = Vec::new();
+        if let Some(service) = &self.service {
+            findings.extend(service.findings());
+        }
+        findings.extend([
+            ("overdue", diagnosis::overdue(*oldest_overdue, self.grace)),
+            ("dead letters", diagnosis::dead_letters(counts.dead, counts.stuck)),
+            ("dormant jobs", diagnosis::dormant(dormant)),
+            ("holds", diagnosis::holds(holds, all_holds, *at)),
+            ("webhooks", diagnosis::webhooks(self.webhooks, self.has_key_encryption_key)),
+        ]);
+        let mut problems: Vec<_> =
+            findings.into_iter().filter_map(|(check, finding)| problem(check, finding)).collect();
+        problems.sort_by_key(|one| one.status == Severity::Warning);
+        problems
+    }
+}
+
+impl OfService<'_> {
+    fn findings(&self) -> [(&'static str, Finding); 5] {
+        let late: Vec<_> = self.backlog.iter().filter(|one| one.late.count > 0).map(untold).collect();
+        let has_run = !self.keys.is_empty();
+        [
+            ("replicas", diagnosis::replicas(self.replicas, has_run)),
+            ("signing key", diagnosis::active_key(self.keys.iter().map(|key| &key.record))),
+            ("wake-ups", diagnosis::wake_ups(&late)),
+            ("homes", diagnosis::homes(self.alternating)),
+            ("logins", diagnosis::logins(self.lost_logins)),
+        ]
+    }
+}
+
+fn untold(backlog: &OutboxBacklog) -> Untold {
+    Untold { backend: backlog.backend, count: backlog.late.count, last_error: backlog.last_error.clone() }
+}
+
+/// Returns a finding that needs attention.
+fn problem(check: &str, finding: Finding) -> Option<Problem> {
+    let status = match finding.status {
+        Status::Warning => Severity::Warning,
+        Status::Wrong => Severity::Wrong,
+        Status::Ok | Status::Skipped => return None,
+    };
+    let fix = finding.fix.unwrap_or_default();
+    Some(Problem { check: check.to_owned(), status, found: finding.found, fix })
+}

@@ -1,0 +1,4 @@
+//! Backup and restore, and exports: docs/backup.md.
+
+mod restore;
+mod transfer;

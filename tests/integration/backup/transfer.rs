@@ -1,0 +1,180 @@
+//! `nas-cron export` and `nas-cron import`.
+
+use std::path::PathBuf;
+
+use nas_cron_testing::database::database;
+use nas_cron_testing::service::{Service, Settings};
+use nas_cron_testing::time::fire_at;
+use nas_cron_testing::world::World;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn file(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("nas-cron-{name}-{:016x}", rand::random::<u64>()));
+        std::fs::write(&path, content).expect("a file");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a path in UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs an import, and returns its report and whether it succeeded.
+async fn import(settings: &Settings, file: &Scratch, more: &[&str]) -> (Value, bool) {
+    let arguments = [&["import", file.path(), "--json"], more].concat();
+    let (status, out, error) = settings.run(&arguments).await;
+    (serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{error}")), status.success())
+}
+
+async fn count(pool: &PgPool, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn export_is_imported_elsewhere_once_and_fires_there() {
+    let world = World::new().await;
+    let other = world.instance("inst-2").await;
+    world.arm("overdue-there", 3_600_000).await;
+    let body = json!({
+        "job_id": "with-auth", "fire_at": fire_at(7_200_000), "agent_callback_url": world.agents.callback("inst-2"),
+        "dedup_key": "k", "auth": "claude:work", "not_after": fire_at(9_000_000),
+    });
+    assert_eq!(world.service.post("/api/agent-cron/provision", &other, &body).await.0, 200);
+    world
+        .sql(
+            "INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('service', '', 'claude:work');
+             INSERT INTO auth_defaults (scope, scope_id, auth) VALUES ('org', 'org-1', '[\"claude:work\"]');
+             INSERT INTO logins (login_id, instance_id, key_id, number) VALUES (gen_random_uuid(), 'inst-2', '\\x0011223344556677', 7);
+             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, dead_since)
+             VALUES ('inst-1', 'dead', gen_random_uuid(), 'd', '2026-01-01T00:00:00Z', '2026-01-01', 'https://agent.example', 'dead', now())",
+        )
+        .await;
+    let (status, exported, _) = world.settings.run(&["export", "-"]).await;
+    assert!(status.success());
+    assert!(!exported.contains("PRIVATE KEY") && exported.lines().count() == 9, "{exported}");
+    let overdue = fire_at(-60_000);
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let moved = lines.iter().map(|line| {
+        let mut line = line.clone();
+        if line["job_id"] == "overdue-there" {
+            line["fire_at"] = json!(overdue);
+        }
+        line.to_string() + "\n"
+    });
+    let file = Scratch::file("export", &moved.collect::<String>());
+
+    let (_, url) = database().await;
+    let there = PgPool::connect(&url).await.unwrap();
+    let settings = world.settings.clone().with("NAS_CRON_DATABASE_URL", url);
+    let (dry, _) = import(&settings, &file, &["--dry-run"]).await;
+    assert_eq!(count(&there, "instances").await, 0);
+    let (report, ok) = import(&settings, &file, &[]).await;
+    assert!(ok, "{report}");
+    assert_eq!(
+        (&report["lines"], &report["added"], &report["armed"]),
+        (&json!(9), &json!(6), &json!(2)),
+        "{report}"
+    );
+    assert_eq!(report["skipped"][0]["problem"], "a dead letter; --dead-letters arms it");
+    assert_eq!((&dry["added"], &dry["armed"], &dry["bad"]), (&report["added"], &report["armed"], &json!([])));
+    let (repeated, ok) = import(&settings, &file, &[]).await;
+    assert!(ok, "{repeated}");
+    assert_eq!(
+        (&repeated["added"], &repeated["armed"], &repeated["unchanged"]),
+        (&json!(0), &json!(0), &json!(8))
+    );
+    let (more, _) = import(&settings, &file, &["--dead-letters", "--from-line", "7"]).await;
+    assert_eq!((&more["lines"], &more["armed"]), (&json!(3), &json!(1)), "{more}");
+
+    // The export of the copy is the same, except for the dead letter, which is armed now.
+    let (_, again, _) = settings.run(&["export", "-"]).await;
+    let without = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.contains("\"one_shot\""));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(without(&again), without(&exported));
+
+    let service = Service::start(&settings).await;
+    world.agents.wait_for("overdue-there", 1).await;
+    let auth: Value = sqlx::query_scalar("SELECT auth FROM job_auth").fetch_one(&there).await.unwrap();
+    assert_eq!(auth, json!("claude:work"));
+    let listed = service.list(&other).await;
+    assert_eq!(
+        (&listed["armed"][0]["job_id"], listed["armed"][0]["not_after"].is_string()),
+        (&json!("with-auth"), true)
+    );
+    assert_eq!(world.agents.fires_of("overdue-there").len(), 1);
+}
+
+#[tokio::test]
+async fn bad_lines_are_named_and_the_others_are_imported() {
+    let (_, url) = database().await;
+    let there = PgPool::connect(&url).await.unwrap();
+    let world = World::on(url, |settings| settings).await;
+    let file = Scratch::file(
+        "bad",
+        concat!(
+            r#"{"kind":"agent","instance_id":"a","org_id":"o"}"#,
+            "\n",
+            r#"{"kind":"agents","instance_id":"b","org_id":"o"}"#,
+            "\nnonsense\n",
+            r#"{"kind":"login","instance_id":"nobody","login_id":"7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d","key_id":"0011223344556677","number":0,"created_at":"2026-01-01T00:00:00Z"}"#,
+            "\n",
+            r#"{"kind":"one_shot","instance_id":"a","job_id":"j","fire_at":"soon","agent_callback_url":"https://a.example","dedup_key":"k"}"#,
+            "\n",
+            r#"{"kind":"one_shot","instance_id":"a","job_id":"j","fire_at":"2036-01-01T00:00:00Z","agent_callback_url":"https://a.example","dedup_key":"k","state":"armed"}"#,
+            "\n",
+        ),
+    );
+    let (report, ok) = import(&world.settings, &file, &[]).await;
+    assert!(!ok);
+    let bad: Vec<_> =
+        report["bad"].as_array().unwrap().iter().map(|bad| bad["line"].as_u64().unwrap()).collect();
+    assert_eq!(bad, [2, 3, 4, 5], "{report}");
+    let problem = |index: usize| report["bad"][index]["problem"].as_str().unwrap().to_owned();
+    assert_eq!(problem(0), "kind: must be agent, login, auth_profile, auth_default, job_auth or one_shot");
+    assert_eq!(problem(2), "agent `nobody` is not registered; import the agents first");
+    assert!(problem(3).starts_with("fire_at: must be an ISO 8601 date-time"), "{report}");
+    assert_eq!((&report["added"], &report["armed"]), (&json!(1), &json!(1)));
+    assert_eq!(count(&there, "one_shots").await, 1);
+}
+
+#[tokio::test]
+async fn one_shot_that_an_agent_has_armed_since_is_kept() {
+    let world = World::new().await;
+    world.arm("job", 3_600_000).await;
+    let (_, exported, _) = world.settings.run(&["export", "-"]).await;
+    let (at, _) = world.arm("job", 7_200_000).await;
+    let file = Scratch::file("kept", &exported);
+    let (report, ok) = import(&world.settings, &file, &[]).await;
+    assert!(ok, "{report}");
+    assert_eq!((&report["kept"], &report["armed"]), (&json!(1), &json!(0)));
+    assert_eq!(world.listed("job").await.unwrap().1["fire_at"], json!(at));
+}
+
+#[tokio::test]
+async fn interrupted_export_leaves_no_file_that_looks_complete() {
+    let world = World::new().await;
+    let folder = Scratch::file("folder", "");
+    let whole = format!("{}.jsonl", folder.path());
+    let (status, _, error) = world.settings.run(&["export", &whole]).await;
+    assert!(status.success(), "{error}");
+    assert!(error.contains("1 line exported."), "{error}");
+    assert!(std::fs::read_to_string(&whole).unwrap().ends_with("}\n"));
+    assert!(!std::path::Path::new(&format!("{whole}.partial")).exists());
+    std::fs::remove_file(&whole).unwrap();
+    let (status, _, error) = world.settings.run(&["export", "/nowhere/state.jsonl"]).await;
+    assert!(!status.success());
+    assert!(error.contains("creating /nowhere/state.jsonl.partial failed"), "{error}");
+}

@@ -1,0 +1,140 @@
+//! Collectors that fail. None of them delays a fire or a request.
+
+use nas_cron_testing::ports::free_address;
+use nas_cron_testing::service::Service;
+use nas_cron_testing::world::{World, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::collector::Collector;
+
+const DELIVERED: &str = "nas_cron_fires_total{outcome=\"delivered\"} ";
+const JOBS: usize = 20;
+
+/// Returns the value of a metric.
+async fn metric(service: &Service, name: &str) -> Option<u64> {
+    let page = service.metrics().await;
+    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+fn dropped(reason: &str) -> String {
+    format!("nas_cron_spans_dropped_total{{reason=\"{reason}\"}}")
+}
+
+/// Returns the warnings about the export.
+fn warnings(service: &Service) -> Vec<String> {
+    let log = service.log();
+    log.lines().filter(|line| line.contains("exporting traces failed")).map(str::to_owned).collect()
+}
+
+/// Restarts the service with this endpoint, and delivers some jobs.
+async fn serve(world: &mut World, endpoint: &str) {
+    world.service.kill9();
+    let settings = world.settings.clone().with("NAS_CRON_OTLP_ENDPOINT", endpoint);
+    world.service = Service::start(&settings).await;
+    for job in 0..JOBS {
+        world.arm(&format!("job-{job}"), 0).await;
+    }
+    eventually("all jobs are delivered", async || {
+        (metric(&world.service, DELIVERED).await == Some(JOBS as u64)).then_some(())
+    })
+    .await;
+}
+
+async fn eventually_dropped(world: &World, reason: &str) -> u64 {
+    eventually(&format!("spans are dropped: {reason}"), async || {
+        metric(&world.service, &dropped(reason)).await.filter(|count| *count > 0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn collector_that_fails_delays_nothing_and_is_reported_once() {
+    let collector = Collector::start().await;
+    let mut world = World::new().await;
+
+    serve(&mut world, &collector.endpoint("reject")).await;
+    eventually_dropped(&world, "rejected").await;
+    // A second export fails, too, and is not worth another line within a minute.
+    world.arm("one-more", 0).await;
+    let spans = collector.spans().len();
+    eventually("another export", async || (collector.spans().len() > spans).then_some(())).await;
+    let [warning] = &warnings(&world.service)[..] else { panic!("{:?}", warnings(&world.service)) };
+    assert!(warning.contains("status 400 Bad Request: these spans are not welcome"), "{warning}");
+    assert!(warning.contains("usually port 4318"), "{warning}");
+
+    serve(&mut world, &collector.endpoint("partial")).await;
+    assert!(eventually_dropped(&world, "rejected").await >= 1);
+    assert!(metric(&world.service, "nas_cron_spans_exported_total").await > Some(0));
+
+    serve(&mut world, &collector.endpoint("page")).await;
+    eventually_dropped(&world, "rejected").await;
+    eventually("a warning", async || warnings(&world.service).pop()).await;
+    assert!(warnings(&world.service)[0].contains("not that of an OTLP/HTTP receiver"));
+}
+
+#[tokio::test]
+async fn collector_that_does_not_answer_delays_nothing() {
+    let collector = Collector::start().await;
+    let mut world = World::new().await;
+    serve(&mut world, &collector.endpoint("hang")).await;
+    eventually("an export", async || (!collector.exports().is_empty()).then_some(())).await;
+    assert_eq!(collector.exports()[0].behaviour, "hang");
+    let (status, _) = world.service.get("/healthz").await;
+    assert_eq!(status, 200);
+
+    let nowhere = format!("http://{}", free_address());
+    serve(&mut world, &nowhere).await;
+    // An export is under way, or waits for its next try. The stop tries once more, and does not wait for longer.
+    world.service.signal(rustix::process::Signal::TERM);
+    assert!(world.service.wait().await.success());
+}
+
+#[tokio::test]
+async fn queued_spans_are_exported_when_the_service_stops() {
+    let collector = Collector::start().await;
+    let mut world = World::new().await;
+    serve(&mut world, &collector.endpoint("accept")).await;
+    world.arm("last", 0).await;
+    world.agents.wait_for("last", 1).await;
+    world.delivered("last").await;
+    world.service.signal(rustix::process::Signal::TERM);
+    assert!(world.service.wait().await.success());
+    collector.span("fire", ("job.id", "last")).await;
+}
+
+#[tokio::test]
+async fn doctor_reports_what_is_wrong_with_the_collector() {
+    let collector = Collector::start().await;
+    let world = World::new().await;
+    let checked = async |endpoint: &str| {
+        let settings = world.settings.clone().with("NAS_CRON_OTLP_ENDPOINT", endpoint);
+        let (_, out, _) = settings.run(&["doctor", "--json"]).await;
+        let report: serde_json::Value = serde_json::from_str(&out).expect(&out);
+        let checks = report["checks"].as_array().expect("checks");
+        let line = checks.iter().find(|line| line["check"] == "traces").expect("the check").clone();
+        (line["status"].as_str().unwrap().to_owned(), line["found"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(checked(&collector.endpoint("accept")).await.0, "ok");
+    let (status, found) = checked(&collector.endpoint("reject")).await;
+    assert_eq!(
+        (status.as_str(), found.contains("these spans are not welcome")),
+        ("warning", true),
+        "{found}"
+    );
+    let (status, found) = checked(&format!("http://{}", free_address())).await;
+    assert_eq!((status.as_str(), found.contains("refused")), ("warning", true), "{found}");
+
+    // A gRPC receiver speaks HTTP/2 at once.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let grpc = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 64];
+            let _ = stream.read(&mut head).await;
+            let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let _ = stream.write_all(&settings_frame).await;
+        }
+    });
+    let (status, found) = checked(&grpc).await;
+    assert_eq!((status.as_str(), found.contains("does not accept traces")), ("warning", true), "{found}");
+}

@@ -1,0 +1,5 @@
+//! Traces, as a collector receives them: docs/traces.md.
+
+mod collector;
+mod failures;
+mod journeys;
