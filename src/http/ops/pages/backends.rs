@@ -77,8 +77,9 @@ pub(in crate::http::ops) async fn show(
 fn shown_service(service: &ServiceOverview, now: DateTime<Utc>) -> Shown {
     let ServiceOverview { backends, keys, .. } = service;
     let others = BackendName::ALL.iter().filter(|name| **name != backends.active);
-    let switch =
-        |name: &BackendName| (name.to_string(), shown(&command(["backend", "switch", name.as_str()])));
+    let switch = |name: &BackendName| {
+        (name.to_string(), shown(&command(["backend", "switch", name.as_str(), "--dry-run"])))
+    };
     Shown {
         facts: facts(backends, now),
         outbox: backends.outbox.iter().map(outbox_row).collect(),
