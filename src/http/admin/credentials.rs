@@ -96,3 +96,34 @@ impl Credentials {
 fn of_config() -> TokenRights {
     TokenRights { name: CONFIG_NAME.to_owned(), role: Role::Admin, org_id: None, expires_at: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::db::{Db, DbOptions};
+
+    #[tokio::test]
+    async fn calls_with_a_valid_token_are_limited_and_others_are_not_affected() {
+        let db = Db::new(&DbOptions {
+            url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_millis(10),
+        });
+        let config = ConfigTokens::new(["busy", "other"].map(admin_tokens::hash));
+        let credentials = Credentials::new(Arc::new(config), StoredTokens::new(db.unwrap()));
+        let call = async |token| credentials.holder(Ok(token), Ipv4Addr::LOCALHOST.into()).await;
+        let mut accepted = 0;
+        let refused = loop {
+            match call("busy").await {
+                Ok(_) => accepted += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, ApiError::TooManyCalls(wait) if !wait.is_zero()), "{refused}");
+        assert!(accepted >= 1_000, "{accepted}");
+        assert!(call("other").await.is_ok());
+    }
+}
