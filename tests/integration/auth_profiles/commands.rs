@@ -48,8 +48,8 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
         all,
         "PLACE         PROFILE        KIND\n\
          org org-1     claude:budget  known\n\
-         org org-1     claude:budget  default\n\
          org org-1     claude:work    known\n\
+         org org-1     claude:budget  default\n\
          agent inst-1  claude:night   default\n"
     );
     let seen = json(&world, "auth-profiles set --org org-1 --no-default").await;
