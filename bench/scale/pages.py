@@ -47,7 +47,7 @@ UPDATE instances SET unreachable_since = now(), probe_job_id = 'job-1'
 WHERE instance_id IN (SELECT instance_id FROM instances WHERE instance_id LIKE 'scale-2%' ORDER BY 1 LIMIT 500);
 """
 
-LINK = re.compile(r'href="(/ops[^"#]*)')
+LINK = re.compile(r'href="(/ops[^"]*)"')
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -90,7 +90,7 @@ def found(browser):
         if kind in kinds or path.startswith(("/ops/assets", "/ops/sign-in", "/ops/audit?")):
             continue
         kinds[kind] = path
-        queue += [html.unescape(link) for link in LINK.findall(browser.get(path)[0])]
+        queue += [html.unescape(link).split("#")[0] for link in LINK.findall(browser.get(path)[0])]
     return list(kinds.values())
 
 
