@@ -165,10 +165,11 @@ pub async fn all_entries(db: &Db, after: &EntryPlace, limit: i64) -> DbResult<Ve
         r#"
         SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
-            (SELECT scope, scope_id, to_jsonb(auth) AS auth, false AS is_default, auth AS name FROM auth_profiles
-             WHERE (scope, scope_id, auth) > ($1, $2, $3 /* after */)
-               AND NOT ($4 /* after_default */ AND scope = $1 AND scope_id = $2)
-             ORDER BY scope, scope_id, auth LIMIT $5)
+            (SELECT k.scope, k.scope_id, to_jsonb(k.auth) AS auth, false AS is_default, k.auth AS name FROM auth_profiles k
+             WHERE (k.scope, k.scope_id, k.auth) > ($1, $2, $3 /* after */)
+               AND NOT ($4 /* after_default */ AND k.scope = $1 AND k.scope_id = $2)
+             -- By the column: `auth` alone would be the JSON of the result, which no index has.
+             ORDER BY k.scope, k.scope_id, k.auth LIMIT $5)
             UNION ALL
             (SELECT scope, scope_id, auth, true, '' FROM auth_defaults
              WHERE (scope, scope_id) >= ($1, $2) AND NOT ($4 AND scope = $1 AND scope_id = $2)

@@ -73,8 +73,8 @@ async fn grow(world: &World) {
              FROM generate_series(0, {GROWN} - 11) n;
              INSERT INTO awaited_rearms (instance_id, job_id, schedule_id, delivered_at, recurrence, expected_at, check_at,
                                          closes_after, dormant_since)
-             SELECT instance_id, job_id, schedule_id, now(), 'daily', now(), now(), '100 years', now() FROM one_shots
-             WHERE state = 'delivered';
+             SELECT instance_id, job_id, schedule_id, now(), 'daily', now(), now(), '100 years',
+                    CASE WHEN hashtext(job_id) % 10 = 0 THEN now() END FROM one_shots WHERE state = 'delivered';
              INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
                                 outcome)
              SELECT gen_random_uuid(), 'agent-' || n / 10 + 1, 'job-' || n, gen_random_uuid(), 'k', now(), 1,
