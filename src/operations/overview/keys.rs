@@ -1,7 +1,7 @@
 //! The signing keys, and the next steps of their rotation.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::admin_api::{KeyOverview, KeyStep, PublishedKey};
+use nas_cron_protocol::admin_api::{KeyOverview, PublishedKey, UpcomingKeyStep};
 
 use crate::domain::{KeyRecord, StoredKey};
 use crate::keys::rotation::{self, RotationPolicy};
@@ -12,7 +12,7 @@ pub(super) fn overview(keys: &[StoredKey], policy: &RotationPolicy) -> KeyOvervi
     let keys = records(keys);
     let mut planned = rotation::plan(&keys, policy);
     planned.sort_by_key(|one| one.at);
-    let upcoming = planned.into_iter().map(|one| KeyStep {
+    let upcoming = planned.into_iter().map(|one| UpcomingKeyStep {
         step: one.step.to_string(),
         kid: one.step.kid().map(str::to_owned),
         at: (one.at != DateTime::<Utc>::MIN_UTC).then_some(one.at),

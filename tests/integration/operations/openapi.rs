@@ -82,3 +82,21 @@ async fn unknown_routes_and_methods_get_json_errors() {
     let (status, body) = world.service.get("/api/agent-cron/provision").await;
     assert_eq!((status, body["error"].is_string()), (405, true), "{body}");
 }
+
+/// Two schemas of one name replace each other in the document, without an error.
+#[test]
+fn every_schema_has_a_name_of_its_own() {
+    let mut text = String::new();
+    for folder in ["src", "crates/nas-cron-protocol/src"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut text);
+    }
+    let mut names = BTreeSet::new();
+    for item in text.split("ToSchema").skip(1) {
+        let declared = item.split(['{', ';']).next().unwrap_or_default();
+        let mut words = declared.split_whitespace().skip_while(|word| !["struct", "enum"].contains(word));
+        let Some(name) = words.nth(1) else { continue };
+        let name = name.split(['<', '(']).next().unwrap_or_default();
+        assert!(names.insert(name.to_owned()), "two schemas are named {name}");
+    }
+    assert!(names.len() > 50, "{names:?}");
+}

@@ -30,7 +30,7 @@ async fn dead_letter_is_an_event_with_its_job_and_its_reason() {
     let (world, receiver) = world(|settings| settings).await;
     world.agents.answer(|_, _| Reply::status(500));
     let body = json!({
-        "job_id": "job", "fire_at": fire_at(0), "not_after": fire_at(300), "dedup_key": "key",
+        "job_id": "job", "fire_at": fire_at(0), "not_after": fire_at(900), "dedup_key": "key",
         "agent_callback_url": world.callback(),
     });
     let (status, answer) = world.service.post("/api/agent-cron/provision", &world.token, &body).await;

@@ -256,6 +256,7 @@ pub(crate) mod tests {
             value,
             json!({
                 "portal_url": "http://127.0.0.1:8090",
+                "admin_url": "http://127.0.0.1:8091",
                 "jwks_url": "http://127.0.0.1:8090/api/agent-cron/jwks.json",
                 "metrics_url": "http://127.0.0.1:41000/metrics",
                 "database_url": "postgres://x",

@@ -14,6 +14,6 @@ pub use self::jobs::{
 };
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
 pub use self::overview::{
-    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, KeyStep,
-    OutboxBacklog, Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingLoad,
+    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, OutboxBacklog,
+    Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingKeyStep, UpcomingLoad,
 };

@@ -195,7 +195,7 @@ pub struct KeyOverview {
     /// The published keys.
     pub published: Vec<PublishedKey>,
     /// The next steps, the earliest first.
-    pub upcoming: Vec<KeyStep>,
+    pub upcoming: Vec<UpcomingKeyStep>,
 }
 
 /// A published signing key.
@@ -220,7 +220,7 @@ pub struct PublishedKey {
 /// A step of the rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct KeyStep {
+pub struct UpcomingKeyStep {
     /// The step.
     #[cfg_attr(feature = "openapi", schema(example = "generate and publish the next key"))]
     pub step: String,

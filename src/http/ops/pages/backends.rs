@@ -5,7 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{BackendOverview, KeyStep, OutboxBacklog, PublishedKey, ServiceOverview};
+use nas_cron_protocol::admin_api::{
+    BackendOverview, OutboxBacklog, PublishedKey, ServiceOverview, UpcomingKeyStep,
+};
 
 use super::parts::{ReplicaRow, replicas};
 use crate::http::error::ErrorPage;
@@ -128,7 +130,7 @@ fn key_row(key: &PublishedKey, now: DateTime<Utc>) -> KeyRow {
     }
 }
 
-fn step_row(step: &KeyStep, now: DateTime<Utc>) -> StepRow {
+fn step_row(step: &UpcomingKeyStep, now: DateTime<Utc>) -> StepRow {
     StepRow {
         at: step.at.map_or_else(|| text("now"), |at| when(at, now)),
         step: text(&step.step),
