@@ -150,10 +150,16 @@ impl From<PutRow> for Verdict {
 
 /// Returns at most `limit` instances in the order of their ids, starting after `after`.
 pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64) -> DbResult<Vec<Agent>> {
-    let found = match &filter.search {
+    let mut found = match &filter.search {
         Some(search) => Some(matching(db, search).await?),
         None => None,
     };
+    if filter.unreachable {
+        let all = unreachable(db, filter).await?;
+        found = Some(
+            found.map_or(all.clone(), |found| all.into_iter().filter(|id| found.contains(id)).collect()),
+        );
+    }
     Ok(sqlx::query_as!(
         Agent,
         r#"
@@ -188,6 +194,22 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         limit,
         filter.within.as_ref().map(OrgId::as_str),
         found.as_deref(),
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Returns the unreachable instances, at most 10,000.
+async fn unreachable(db: &Db, filter: &AgentFilter) -> DbResult<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT instance_id FROM instances
+        WHERE unreachable_since IS NOT NULL
+          AND ($1::text IS NULL OR org_id = $1) AND ($2::text IS NULL OR org_id = $2 /* within */)
+        ORDER BY unreachable_since, instance_id LIMIT 10000
+        "#,
+        filter.org_id.as_ref().map(OrgId::as_str),
+        filter.within.as_ref().map(OrgId::as_str),
     )
     .fetch_all(db)
     .await?)

@@ -187,6 +187,8 @@ pub struct AgentFilter {
     pub instance_id: Option<InstanceId>,
     /// Instances whose ID or callback begins with this.
     pub search: Option<AgentSearch>,
+    /// Only instances whose callback is unreachable.
+    pub unreachable: bool,
     /// Instances that a caller of this org may see; `None` for no limit.
     pub within: Option<OrgId>,
 }

@@ -37,6 +37,8 @@ use nas_cron_protocol::{InstanceId, JobId, OrgId};
 use self::live::Live;
 use super::admin::{AdminState, Credentials};
 use super::error::ErrorPage;
+use crate::domain::agent_contact::AgentContact;
+use crate::domain::registration::ShownAgent;
 use crate::http::ApiError;
 use crate::operations::jobs::JobStory;
 use crate::operator_sessions::OperatorSessions;
@@ -52,12 +54,14 @@ pub(super) struct OpsState {
     pub(super) sessions: OperatorSessions,
     /// The stories of the jobs that operators look at.
     stories: Live<(Option<OrgId>, InstanceId, JobId), JobStory>,
+    /// The agents of pages that refresh themselves.
+    agents: Live<(Option<OrgId>, InstanceId), (ShownAgent, AgentContact)>,
 }
 
 impl OpsState {
     /// The operators' page beside an admin API.
     pub(super) fn new(admin: AdminState, credentials: Credentials, sessions: OperatorSessions) -> Self {
-        Self { admin, credentials, sessions, stories: Live::default() }
+        Self { admin, credentials, sessions, stories: Live::default(), agents: Live::default() }
     }
 }
 

@@ -12,10 +12,10 @@ pub(super) struct Ops {
 
 /// The response to a request.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) status: u16,
+pub(crate) struct Page {
+    pub(crate) status: u16,
     pub(super) headers: HeaderMap,
-    pub(super) html: String,
+    pub(crate) html: String,
 }
 
 impl Page {
@@ -66,15 +66,20 @@ pub(super) fn unescaped(text: &str) -> String {
 
 /// An operator's browser.
 #[derive(Clone)]
-pub(super) struct Operator {
+pub(crate) struct Operator {
     http: reqwest::Client,
     base: String,
     pub(super) cookie: Option<String>,
 }
 
 impl Operator {
+    /// A browser at a service that is not signed in.
+    pub(crate) fn at(admin_url: &str) -> Self {
+        Self { http: client(), base: admin_url.to_owned(), cookie: None }
+    }
+
     /// Loads a page.
-    pub(super) async fn get(&self, path: &str) -> Page {
+    pub(crate) async fn get(&self, path: &str) -> Page {
         self.send(self.http.get(format!("{}{path}", self.base))).await
     }
 
@@ -124,7 +129,7 @@ impl Operator {
     }
 
     /// Signs in with these fields. Keeps the cookie.
-    pub(super) async fn sign_in(&mut self, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn sign_in(&mut self, fields: &[(&str, &str)]) -> Page {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let page = self.post("/ops/sign-in", &fields).await;
@@ -153,7 +158,7 @@ impl Ops {
 
     /// Returns a browser that is not signed in.
     pub(super) fn browser(&self) -> Operator {
-        Operator { http: client(), base: self.world.service.admin_url.clone(), cookie: None }
+        Operator::at(&self.world.service.admin_url)
     }
 
     /// Returns an operator who has signed in with a token.
@@ -201,6 +206,52 @@ impl Ops {
 pub(super) fn job(job: &str) -> String {
     let pairs = [("instance_id", "inst-1"), ("job_id", job)];
     format!("/ops/job?{}", url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
+}
+
+/// Returns the paths of every page, with each kind of filter, about an agent and one of its jobs.
+pub(crate) fn every_page(agent: &str, job: &str) -> Vec<String> {
+    let with = |path: &str, pairs: &[(&str, &str)]| {
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        format!("{path}?{query}")
+    };
+    let pages = [
+        with("/ops", &[]),
+        with("/ops/load", &[]),
+        with("/ops/backends", &[]),
+        with("/ops/jobs", &[]),
+        with("/ops/jobs", &[("state", "dead")]),
+        with("/ops/jobs", &[("state", "dormant")]),
+        with("/ops/jobs", &[("overdue", "true")]),
+        with("/ops/jobs", &[("parked", "true")]),
+        with("/ops/jobs", &[("org_id", "org-1"), ("error", "busy")]),
+        with("/ops/jobs", &[("instance_id", agent)]),
+        with("/ops/job", &[("instance_id", agent), ("job_id", job)]),
+        with("/ops/job", &[("instance_id", agent), ("job_id", "unknown")]),
+        with("/ops/batch", &[("operation", "redrive_jobs"), ("instance_id", agent)]),
+        with("/ops/dead-letters", &[]),
+        with("/ops/agents", &[]),
+        with("/ops/agents", &[("search", &agent[..3])]),
+        with("/ops/agents", &[("search", "https://agent")]),
+        with("/ops/agents", &[("search", &agent[..3]), ("org_id", "org-1")]),
+        with("/ops/agents", &[("disabled", "true")]),
+        with("/ops/agents", &[("unreachable", "true")]),
+        with("/ops/agent", &[("instance_id", agent)]),
+        with("/ops/holds", &[]),
+        with("/ops/events", &[]),
+        with("/ops/events", &[("type", "dead_letter.created")]),
+        with("/ops/audit", &[]),
+        with("/ops/audit", &[("actor", "config"), ("action", "put_agent")]),
+        with("/ops/audit", &[("subject", &format!("instance_id={agent}"))]),
+        with("/ops/sign-in", &[]),
+    ];
+    let source = include_str!("../../../src/http/ops/mod.rs");
+    for route in source.split(".route(\"").skip(1) {
+        let (route, handlers) = route.split_once('"').unwrap();
+        let is_page = handlers.starts_with(", get(") && !route.contains('{');
+        let shown = pages.iter().any(|page| page.split('?').next() == Some(route));
+        assert!(!is_page || shown, "add {route} to the pages of the tests");
+    }
+    pages.to_vec()
 }
 
 /// Returns the fields with another value.

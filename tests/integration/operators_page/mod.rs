@@ -1,7 +1,7 @@
 //! The operators' page: as HTTP, and in a real browser.
 
 mod browser;
-mod fixture;
+pub(crate) mod fixture;
 mod forms;
 mod lists;
 mod now;

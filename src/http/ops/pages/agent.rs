@@ -47,8 +47,14 @@ pub(in crate::http::ops) async fn show(
     let name = name.ok_or_else(|| ApiError::Field(InvalidField::new("instance_id", "is missing")))?;
     let instance_id = InstanceId::new(name)?;
     let operations = ops.admin.operations.within(session.actor.org_filter());
-    let found = operations.agent(&instance_id).await?;
-    let contact = operations.agent_contact(&instance_id).await?;
+    let read = async {
+        let found = operations.agent(&instance_id).await?;
+        let contact = operations.agent_contact(&instance_id).await?;
+        Ok((found, contact))
+    };
+    let key = (session.actor.org.clone(), instance_id.clone());
+    let data = ops.agents.get(key, session.by_itself, read).await?;
+    let (found, contact) = &*data;
     let now = session.now;
     let agent = &found.agent;
     let jobs = |state: &[(&str, &str)]| {
@@ -60,8 +66,8 @@ pub(in crate::http::ops) async fn show(
         instance_id: whole_id(name),
         org: link(&with_query("/ops/agents", [("org_id", agent.org_id.as_str())]), &id(&agent.org_id)),
         badges: badges(agent),
-        notes: notes(agent, &contact, now),
-        facts: facts(&found, &contact, now),
+        notes: notes(agent, contact, now),
+        facts: facts(found, contact, now),
         counts: vec![
             ("Scheduled", agent.armed, jobs(&[])),
             ("Parked", agent.parked, jobs(&[("parked", "true")])),

@@ -25,6 +25,7 @@ struct AgentsPage {
     search: String,
     org: String,
     disabled: bool,
+    unreachable: bool,
     is_filtered: bool,
     rows: Vec<Row>,
     next: Option<String>,
@@ -46,14 +47,16 @@ pub(in crate::http::ops) async fn show(
     State(ops): State<OpsState>,
     session: Session,
 ) -> Result<Response, ErrorPage> {
-    let params = session.params(&["search", "org_id", "disabled", "after"])?;
+    let params = session.params(&["search", "org_id", "disabled", "unreachable", "after"])?;
     let given = |name: &str| params.text(name).map(str::trim).filter(|text| !text.is_empty());
     let (search, org, after) = (given("search"), given("org_id"), given("after"));
     let disabled = params.flag("disabled")?.unwrap_or(false);
+    let unreachable = params.flag("unreachable")?.unwrap_or(false);
     let filter = AgentFilter {
         org_id: org.map(OrgId::new).transpose()?,
         enabled: disabled.then_some(false),
         search: search.map(AgentSearch::new).transpose()?,
+        unreachable,
         ..AgentFilter::default()
     };
     if after.is_some_and(|after| after.chars().any(char::is_control)) {
@@ -67,9 +70,8 @@ pub(in crate::http::ops) async fn show(
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect();
-    if disabled {
-        kept.push(("disabled", "true"));
-    }
+    let flags = [("disabled", disabled), ("unreachable", unreachable)];
+    kept.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name, "true")));
     let mut words = vec!["agents", "list"];
     words.extend(org.iter().flat_map(|org| ["--org", org]));
     if disabled {
@@ -80,13 +82,14 @@ pub(in crate::http::ops) async fn show(
         search: search.unwrap_or_default().to_owned(),
         org: org.unwrap_or_default().to_owned(),
         disabled,
+        unreachable,
         is_filtered: !kept.is_empty(),
         rows: page.agents.iter().map(|agent| row(agent, session.now)).collect(),
         next: page
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.is_none().then(|| shown(&command(words))),
+        command: (search.is_none() && !unreachable).then(|| shown(&command(words))),
     };
     Ok(rendered(&shown_page))
 }

@@ -114,6 +114,7 @@ const DORMANT: &str = "/ops/jobs?state=dormant";
 const PARKED: &str = "/ops/jobs?parked=true";
 const HOLDS: &str = "/ops/holds";
 const AGENTS: &str = "/ops/agents";
+const UNREACHABLE: &str = "/ops/agents?unreachable=true";
 
 fn tiles(counts: &AttentionCounts) -> Vec<Tile> {
     let AttentionCounts { overdue, dead, stuck, dormant, held, waiting_for_agent, unreachable, holds } =
@@ -127,7 +128,7 @@ fn tiles(counts: &AttentionCounts) -> Vec<Tile> {
         tile("dead letters", dead, "/ops/jobs?state=dead"),
         tile("stuck", stuck, "/ops/jobs?state=stuck"),
         tile("dormant jobs", dormant, DORMANT),
-        tile("unreachable agents", unreachable, AGENTS),
+        tile("unreachable agents", unreachable, UNREACHABLE),
         tile("waiting for agents", waiting_for_agent, PARKED),
         tile("holds", holds, HOLDS),
         tile("held one-shots", held, PARKED),
