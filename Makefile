@@ -16,12 +16,12 @@ demo: ## run a service with two agents on this machine; ^C stops it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-# The installations mostly wait for the network. scripts/run-tests also runs `lint` and `check-sqlx`. No documentation has
-# examples in Rust: --all-targets leaves out the search for them.
+# The installations mostly wait for the network, and the checks for the compiler. No documentation has examples in Rust:
+# --all-targets leaves out the search for them.
 test: postgres ## check everything that CI checks
 	@mkdir -p target
 	@$(MAKE) --no-print-directory installed > target/installed.log 2>&1 & installed=$$!; \
-		$(MAKE) --no-print-directory style && \
+		$(MAKE) --no-print-directory lint check-sqlx && \
 		cargo test --locked --workspace --all-targets --no-run && \
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests

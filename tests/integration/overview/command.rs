@@ -1,6 +1,7 @@
 //! `nas-cron status`, on the database and on a server.
 
 use nas_cron_testing::service::ADMIN_TOKEN;
+use nas_cron_testing::world::eventually;
 use serde_json::{Value, json};
 
 use crate::admin_operations::fixture::Admin;
@@ -9,6 +10,12 @@ use crate::admin_operations::fixture::Admin;
 async fn status_shows_the_same_from_the_database_and_from_a_server() {
     let admin = Admin::new().await;
     admin.store("inst-1", "dead", "dead", &[]).await;
+    eventually("the replica is registered", async || {
+        let count =
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM replicas").fetch_one(&admin.world.pool);
+        (count.await.unwrap() == 1).then_some(())
+    })
+    .await;
     let settings = admin.world.settings.clone().with("NAS_CRON_ADMIN_TOKEN", ADMIN_TOKEN);
     let remote = settings.clone().without("NAS_CRON_DATABASE_URL");
     let server = ["status", "--server", &admin.world.service.url];

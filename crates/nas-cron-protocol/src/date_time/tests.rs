@@ -22,7 +22,8 @@ fn shapes() -> Vec<String> {
 /// Then it takes the fields from their columns.
 fn recognized(text: &str) -> bool {
     let mut rest = text.to_owned();
-    if text.len() > 20 && text.is_ascii() && [".", ","].contains(&&text[19..20]) {
+    // Seconds precede a fraction: `00:00-00,00` has none.
+    if text.len() > 20 && text.is_ascii() && &text[16..17] == ":" && [".", ","].contains(&&text[19..20]) {
         let digits = text[20..].bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 {
             return false;
@@ -63,6 +64,14 @@ fn offset_without_a_colon_has_an_error_of_its_own() {
     assert_eq!(parse("2028-06-18T12:34:56.5-0200"), Err(COLON));
     for text in ["2028-06-18T12:34:56Z00", "2028-06-18T12:34:56+02:0000", "2028-06-18T12:34:56+020"] {
         assert_eq!(parse(text), Err(FORM), "{text}");
+    }
+}
+
+#[test]
+fn fraction_needs_seconds() {
+    for text in ["2028-06-18T12:34.5Z", "2028-06-18 12:34-00,00", "2028-06-18T12:34+02.5"] {
+        assert_eq!(parse(text), Err(FORM), "{text}");
+        assert!(!recognized(text), "{text}");
     }
 }
 
