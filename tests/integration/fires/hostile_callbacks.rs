@@ -137,7 +137,7 @@ async fn none_of_hundreds_of_hostile_callbacks_is_dialled() {
             callback.url
         );
         rejected += 1;
-        // What no release has read was never stored. What a provision rejects now may have been, before there was a rule for it.
+        // An unreadable URL was never stored by any release. Others may have been, before a rule rejected them.
         if Url::parse(&callback.url).is_err() {
             unreadable += 1;
             continue;

@@ -42,7 +42,7 @@ async fn form_that_is_not_from_a_page_of_the_session_changes_nothing() {
     }
     assert_eq!(operator.get(path).await.status, 405, "a GET changes nothing");
     assert!(ops.world.listed("job").await.is_some());
-    // What failed before the action has no line, and nothing that was refused is done.
+    // A form that failed before its action has no line, and a refused one changed nothing.
     let lines = ops.audit("action=cancel_job").await;
     assert!(lines.iter().all(|line| line["outcome"] == "refused"), "{lines:?}");
     assert!(lines.len() <= 2, "{lines:?}");
