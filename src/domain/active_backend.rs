@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::{Count, SwitchBacklog};
 
 /// The scheduler backend for new one-shots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,6 +44,15 @@ impl Left {
     /// Returns the number of steps that are due now.
     pub const fn count(&self) -> i64 {
         self.to_move + self.to_tell + self.to_take_back
+    }
+
+    /// Returns these steps by kind.
+    pub const fn due(&self) -> SwitchBacklog {
+        SwitchBacklog {
+            to_move: Count::exactly(self.to_move),
+            to_tell: Count::exactly(self.to_tell),
+            to_take_back: Count::exactly(self.to_take_back),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Extension;
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use nas_cron_protocol::admin_api::KeyId;
 use serde::Deserialize;
 use tracing::info;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,7 +13,7 @@ use super::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
 use crate::http::noted::Noted;
-use crate::operations::keys::{ChangedKey, KeyId, KeyList};
+use crate::operations::keys::{ChangedKey, KeyList};
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {

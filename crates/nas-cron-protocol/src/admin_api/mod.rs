@@ -4,6 +4,7 @@
 
 mod holds;
 mod jobs;
+mod keys;
 mod orgs;
 mod overview;
 
@@ -12,8 +13,9 @@ pub use self::jobs::{
     Attempt, AttemptPage, CancelledJob, DismissedJob, DormantReason, FiredJob, Job, JobDetails, JobPage,
     NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
 };
+pub use self::keys::{KeyId, KeyStep, KeyStepKind};
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
 pub use self::overview::{
     AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, OutboxBacklog,
-    Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingKeyStep, UpcomingLoad,
+    Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, SwitchBacklog, UpcomingLoad,
 };
