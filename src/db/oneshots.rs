@@ -111,10 +111,13 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
     let row = sqlx::query_scalar!(
         r#"
         WITH cancelled AS (
-            DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING instance_id, job_id, schedule_id
+            DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2
+            RETURNING instance_id, job_id, schedule_id, fire_at, created_at
         ), marked AS (
-            INSERT INTO cancelled_jobs (instance_id, job_id) SELECT instance_id, job_id FROM cancelled
-            ON CONFLICT (instance_id, job_id) DO UPDATE SET cancelled_at = excluded.cancelled_at
+            INSERT INTO cancelled_jobs (instance_id, job_id, fire_at, armed_at)
+            SELECT instance_id, job_id, fire_at, created_at FROM cancelled
+            ON CONFLICT (instance_id, job_id) DO UPDATE
+                SET cancelled_at = excluded.cancelled_at, fire_at = excluded.fire_at, armed_at = excluded.armed_at
         ), idle AS (
             -- The auth profile stays: a job that is resumed does not name it again.
             UPDATE job_auth SET idle_since = now() WHERE instance_id = $1 AND job_id = $2

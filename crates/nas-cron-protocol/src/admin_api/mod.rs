@@ -11,7 +11,7 @@ mod overview;
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
     Attempt, AttemptPage, CancelledJob, DismissedJob, DormantReason, FiredJob, Job, JobDetails, JobPage,
-    NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
+    LatestCancel, NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
 };
 pub use self::keys::{KeyId, KeyStep, KeyStepKind};
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
