@@ -73,6 +73,8 @@ pub struct BackendCounts {
     pub unwanted: i64,
     /// One-shots that are due and whose wake-up has not arrived. Each is a backend miss if the grace period ends first.
     pub overdue: i64,
+    /// Wake-ups that the backend has missed so far.
+    pub missed: i64,
     /// The last error of a call to the backend, if orders are still pending.
     #[schema(example = json!(null))]
     pub last_error: Option<String>,

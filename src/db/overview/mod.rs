@@ -7,7 +7,7 @@ mod load;
 mod switching;
 
 pub use self::attention::{Attention, of_org, of_service};
-pub use self::backlog::backlog;
+pub use self::backlog::{backlog, missed};
 pub use self::load::load;
 pub use self::switching::{movable, switch_backlog};
 

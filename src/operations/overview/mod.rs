@@ -210,6 +210,7 @@ async fn backends(
         switched_at: active.switched_at,
         missed_last_hour: missed(minute_of(now) - TimeDelta::hours(1)),
         missed_last_day: missed(minute_of(now) - DAY),
+        missed: statements::missed(db).await?,
         outbox: statements::backlog(db).await?,
         left: statements::switch_backlog(db, &active).await?,
     })

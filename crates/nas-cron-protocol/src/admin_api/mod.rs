@@ -16,6 +16,7 @@ pub use self::jobs::{
 pub use self::keys::{KeyId, KeyStep, KeyStepKind};
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
 pub use self::overview::{
-    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, OutboxBacklog,
-    Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, SwitchBacklog, UpcomingLoad,
+    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, MissedWakeUps,
+    OutboxBacklog, Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, SwitchBacklog,
+    UpcomingLoad,
 };

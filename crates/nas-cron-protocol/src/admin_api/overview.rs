@@ -173,10 +173,25 @@ pub struct BackendOverview {
     /// Wake-ups that an external backend has missed in the last 24 hours.
     #[cfg_attr(feature = "openapi", schema(example = 0))]
     pub missed_last_day: i64,
+    /// All wake-ups that external backends have missed so far; without those that have missed none.
+    pub missed: Vec<MissedWakeUps>,
     /// The outbox, by backend; without rows for one that has nothing to do.
     pub outbox: Vec<OutboxBacklog>,
     /// The remaining work of the latest switch.
     pub left: SwitchBacklog,
+}
+
+/// Wake-ups that an external backend has missed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MissedWakeUps {
+    /// The backend.
+    pub backend: BackendName,
+    /// Their number.
+    #[cfg_attr(feature = "openapi", schema(example = 3))]
+    pub missed: i64,
+    /// Time at which the latest was noticed.
+    pub latest_at: DateTime<Utc>,
 }
 
 /// The remaining work of a switch to the active backend. At most 10,000 of each kind are counted.

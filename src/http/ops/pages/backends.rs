@@ -182,11 +182,22 @@ fn facts(backends: &BackendOverview, now: DateTime<Utc>) -> Vec<(&'static str, H
         plots::number(backends.missed_last_hour),
         plots::number(backends.missed_last_day)
     );
+    let ever = if backends.missed.is_empty() {
+        text("none")
+    } else {
+        let each = backends.missed.iter().enumerate().flat_map(|(index, one)| {
+            let separator = if index > 0 { ", " } else { "" };
+            let number = plots::number(one.missed);
+            [text(&format!("{separator}{} {number}, the latest ", one.backend)), when(one.latest_at, now)]
+        });
+        Html::joined(each)
+    };
     vec![
         ("Active backend", text(backends.active.as_str())),
         ("Since", when(backends.switched_at, now)),
         ("Generation", text(&backends.generation.to_string())),
         ("Missed wake-ups", text(&missed)),
+        ("Missed so far", ever),
     ]
 }
 
