@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
-use super::{Db, DbResult, auth_profiles, provisions};
+use super::{Db, DbResult, job_auth, provisions};
 use crate::domain::one_shot::{Moved, OneShot};
 
 /// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`](crate::domain::one_shot::Armed::shows_skew)): 1 s,
@@ -181,7 +181,7 @@ impl From<Row> for OneShot {
             last_outcome: row.last_outcome,
             last_status: row.last_status,
             last_error: row.last_error,
-            auth: auth_profiles::job_auth(
+            auth: job_auth::job_auth(
                 row.job_auth,
                 row.instance_auth,
                 row.org_auth,

@@ -3,6 +3,7 @@
 mod agent_view;
 mod job_view;
 mod parts;
+mod subject;
 mod timeline;
 mod webhook_view;
 

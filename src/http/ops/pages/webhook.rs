@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::InvalidField;
 use uuid::Uuid;
 
+use super::subject::Subject;
 use super::webhook_view::{last_result, scope, shown_url, state, types};
 use crate::domain::webhook::{Delivery, DeliveryState, Webhook, WebhookState};
 use crate::http::error::ErrorPage;
@@ -28,16 +29,11 @@ const PER_PAGE: u32 = 50;
 #[template(path = "webhook.html")]
 struct WebhookPage {
     frame: Frame,
-    url: Html,
-    badge: (Tone, String),
-    facts: Vec<(&'static str, Html)>,
-    actions: Vec<Action>,
+    subject: Subject,
     rows: Vec<Row>,
     /// True if a row may have a form.
     may_redeliver: bool,
     next: Option<String>,
-    command: Html,
-    audit: String,
 }
 
 struct Row {
@@ -66,19 +62,27 @@ pub(in crate::http::ops) async fn show(
     let (webhooks, org) = (&ops.admin.webhooks, session.actor.org_filter());
     let webhook = webhooks.find(webhook_id, org).await?;
     let deliveries = webhooks.deliveries(webhook_id, org, before, PER_PAGE).await?;
+    let subject = Subject {
+        kind: "Webhook",
+        name: shown_url(&webhook),
+        of: Html::joined([text(&format!("for {} of ", types(&webhook))), scope(&webhook)]),
+        here: None,
+        question: "State",
+        badges: vec![state(&webhook)],
+        state: text(""),
+        actions: actions(&session, &webhook),
+        facts: ("Contact", facts(&webhook, session.now)),
+        audit: with_query("/ops/audit", [("subject", format!("webhook_id={name}").as_str())]),
+        command: shown(&command(["webhooks", "deliveries", name])),
+    };
     let page = WebhookPage {
         frame: session.frame("Webhook").of(Section::Events).below("Events and webhooks", "/ops/events"),
-        url: shown_url(&webhook),
-        badge: state(&webhook),
-        facts: facts(&webhook, session.now),
-        actions: actions(&session, &webhook),
+        subject,
         rows: deliveries.items.iter().map(|delivery| row(&session, &webhook, delivery)).collect(),
         may_redeliver: session.may("redeliver_event") && webhook.state == WebhookState::Enabled,
         next: deliveries.next.map(|next| {
             with_query("/ops/webhook", [("webhook_id", name), ("before", next.to_string().as_str())])
         }),
-        command: shown(&command(["webhooks", "deliveries", name])),
-        audit: with_query("/ops/audit", [("subject", format!("webhook_id={name}").as_str())]),
     };
     Ok(rendered(&page))
 }
@@ -93,7 +97,6 @@ fn facts(of: &Webhook, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
     ];
     let facts = [
         ("Purpose", of.description.as_deref().map_or_else(Html::dash, text)),
-        ("Gets", Html::joined([text(&types(of)), text(" of "), scope(of)])),
         ("Events that wait", text(&of.pending.to_string())),
         ("Latest attempt", last_result(of)),
         ("ID", whole_id(&of.webhook_id.to_string())),
