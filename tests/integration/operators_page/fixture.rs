@@ -83,6 +83,11 @@ impl Operator {
         self.send(self.http.get(format!("{}{path}", self.base))).await
     }
 
+    /// Loads a page as the script does, without the operator.
+    pub(super) async fn refresh(&self, path: &str) -> Page {
+        self.send(self.http.get(format!("{}{path}", self.base)).header("hx-request", "true")).await
+    }
+
     /// Sends a form.
     pub(super) async fn post(&self, path: &str, fields: &[(String, String)]) -> Page {
         self.post_with(path, fields, &[("sec-fetch-site", "same-origin"), ("origin", "null")]).await
