@@ -61,7 +61,7 @@ async fn rotate(
     body: Result<JsonBody<RotationRequest>, ApiError>,
 ) -> Result<(Extension<Noted>, Json<ChangedKey>), Problem> {
     let now = body?.0.now;
-    let changed = if now { state.keys.rotate_now().await? } else { state.keys.rotate().await? };
+    let changed = if now { state.keys.rotate_now(None).await? } else { state.keys.rotate(None).await? };
     info!(key.id = changed.kid, state = %changed.state, now, "signing keys rotated by an operator");
     let noted = Noted::about("kid", &changed.kid).and_about("now", now);
     Ok((Extension(noted), Json(changed)))

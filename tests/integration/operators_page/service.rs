@@ -76,6 +76,12 @@ async fn keys_are_rotated_withdrawn_and_replaced_at_once_on_their_page() {
     let rotated = lines(&ops, "rotate_keys").await;
     assert_eq!((rotated[0].0.as_str(), &rotated[0].1["now"]), ("done", &json!("true")), "{rotated:?}");
     assert!(rotated[0].1["kid"].is_string() && rotated[1].1["kid"].is_string(), "{rotated:?}");
+    let stale = admin.done("rotate_keys", &again(&at_once, &page)).await;
+    assert!(
+        stale.html.contains("Nothing was changed.") && stale.html.contains("the keys were changed meanwhile"),
+        "{}",
+        stale.html
+    );
     let status = admin.act("rotate_keys", &with(&again(&at_once, &page), "now", "maybe")).await.status;
     assert_eq!(status, 400);
     let status = admin.act("withdraw_key", &with(&again(&withdraw, &page), "kid", "a\0b")).await.status;

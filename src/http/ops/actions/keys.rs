@@ -13,11 +13,14 @@ pub(super) const OPERATIONS: &[&str] = &["rotate_keys", "activate_key", "withdra
 /// Field of a rotation that activates the next key at once.
 pub(in crate::http::ops) const NOW: &str = "now";
 
+/// Field of a rotation with the active key that the operator has seen.
+pub(in crate::http::ops) const ACTIVE: &str = "active_kid";
+
 /// Carries out one of [`OPERATIONS`].
 pub(super) async fn perform(keys: &KeyOperations, operation: &str, form: &Form) -> Result<Done, ApiError> {
     let changed = match operation {
-        "rotate_keys" if form.flag(NOW)? => keys.rotate_now().await?,
-        "rotate_keys" => keys.rotate().await?,
+        "rotate_keys" if form.flag(NOW)? => keys.rotate_now(form.text(ACTIVE)).await?,
+        "rotate_keys" => keys.rotate(form.text(ACTIVE)).await?,
         "activate_key" => keys.activate(&kid(form)?).await?,
         _ => keys.withdraw(&kid(form)?).await?,
     };

@@ -12,7 +12,7 @@ use crate::domain::KeyState;
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
 use crate::http::ops::actions::Action;
-use crate::http::ops::actions::keys::NOW;
+use crate::http::ops::actions::keys::{ACTIVE, NOW};
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
@@ -156,10 +156,15 @@ fn key_actions(session: &Session, keys: &KeyList) -> Vec<Action> {
         Action::offered(session, operation, label, &command(words))
     };
     let by_hand = keys.rotation == Rotation::ByHand;
-    let next = keys.keys.iter().find(|key| key.state == KeyState::Next);
+    let of = |state| keys.keys.iter().find(|key| key.state == state);
+    let (next, active) = (of(KeyState::Next), of(KeyState::Active));
+    let rotate = |label, words: &[&str]| {
+        let action = offered("rotate_keys", label, words)?;
+        Some(action.about(ACTIVE, active.map(|key| key.kid.clone()).unwrap_or_default()))
+    };
     let mut found = Vec::new();
     if next.is_none() {
-        found.push(offered("rotate_keys", "Rotate", &["rotate"]));
+        found.push(rotate("Rotate", &["rotate"]));
     }
     if let Some(next) = next.filter(|_| by_hand) {
         let activate = offered("activate_key", "Activate the next key", &["activate", &next.kid]);
@@ -170,7 +175,7 @@ fn key_actions(session: &Session, keys: &KeyList) -> Vec<Action> {
         found.push(withdraw.map(|action| action.about("kid", &*next.kid)));
     }
     if !by_hand {
-        let leaked = offered("rotate_keys", "Rotate at once", &["rotate", "--now", "--yes"]);
+        let leaked = rotate("Rotate at once", &["rotate", "--now", "--yes"]);
         found.push(leaked.map(|action| action.about(NOW, "true").warned(LEAKED)));
     }
     found.into_iter().flatten().collect()
