@@ -13,7 +13,7 @@ use crate::domain::registration::{Agent, AgentFilter, AgentPage};
 
 /// List agents, ordered by instance id.
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "the flags of a command")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "\
 Examples:
   nas-cron agents list --org acme

@@ -16,8 +16,9 @@ async fn unreachable_agents_are_listed_page_by_page_within_each_scope() {
     admin
         .world
         .sql(
-            "INSERT INTO instances (instance_id, org_id, enabled, unreachable_since)
-             SELECT 'agent-' || n, 'org-' || 1 + n % 2, n <> 5, CASE WHEN n > 1 THEN now() END FROM generate_series(1, 6) n",
+            "INSERT INTO instances (instance_id, org_id, enabled, unreachable_since, probe_job_id)
+             SELECT 'agent-' || n, 'org-' || 1 + n % 2, n <> 5, CASE WHEN n > 1 THEN now() END, CASE WHEN n > 1 THEN 'probe' END
+             FROM generate_series(1, 6) n",
         )
         .await;
     let listed = async |query: &str| ids(&admin.ok("GET", &format!("/api/admin/agents?{query}"), None).await);
@@ -47,6 +48,6 @@ async fn unreachable_agents_are_listed_page_by_page_within_each_scope() {
     assert!(problem.starts_with("unreachable: must be true or false"), "{problem}");
     let table = both(&admin, "agents", &["list", "--unreachable", "--org", "org-2"]).await;
     assert!(table.contains("agent-3") && !table.contains("agent-2"), "{table}");
-    admin.world.sql("UPDATE instances SET unreachable_since = NULL").await;
+    admin.world.sql("UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL").await;
     assert_eq!(both(&admin, "agents", &["list", "--unreachable"]).await, "No agent matches.\n");
 }
