@@ -38,7 +38,7 @@ struct BackendsPage {
 struct Shown {
     facts: Vec<(&'static str, Html)>,
     outbox: Vec<OutboxRow>,
-    /// What is left of the latest switch.
+    /// The remaining work of the latest switch; `None` if there is none.
     unfinished: Option<Html>,
     /// The other backends.
     switches: Vec<SwitchRow>,

@@ -10,7 +10,7 @@ pub(super) struct Subject {
     pub(super) kind: &'static str,
     /// Its name.
     pub(super) name: Html,
-    /// What it belongs to.
+    /// Its owner, in words.
     pub(super) of: Html,
     /// Path of the page, which the script loads again; `None` for a page that does not refresh itself.
     pub(super) here: Option<String>,

@@ -21,7 +21,7 @@ const BACKENDS: &str = "/ops/backends";
 #[template(path = "switch.html")]
 struct SwitchPage {
     frame: Frame,
-    /// What it would change.
+    /// Its effect, in words.
     plan: Html,
     /// The error of the backend, if it is unreachable.
     error: Option<Html>,
