@@ -83,7 +83,7 @@ pub struct BackendSwitch {
     pub error: Option<String>,
 }
 
-/// What a switch to another backend would change.
+/// The effect of a switch to another backend, read before it.
 #[derive(Clone, Debug)]
 pub struct SwitchPreview {
     /// The active backend.

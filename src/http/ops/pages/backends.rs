@@ -131,7 +131,7 @@ fn shown_service(
     }
 }
 
-/// Describes what is left of the latest switch.
+/// Describes the remaining work of the latest switch.
 fn unfinished(problems: &[Problem]) -> Option<Html> {
     let Problem { found, fix, .. } = problems.iter().find(|problem| problem.check == UNFINISHED_SWITCH)?;
     Some(Html::joined([text(found), text(": "), with_commands(fix)]))
