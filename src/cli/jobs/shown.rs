@@ -67,7 +67,9 @@ pub(super) fn facts(shown: &ShownJob, why: &Why, now: DateTime<Utc>) -> String {
 fn superseded(fire_at: &str, untried: Option<i32>) -> String {
     match untried.unwrap_or(1) {
         1 => format!("a one-shot for {fire_at}, which had not been attempted"),
-        untried => format!("a one-shot for {fire_at}: the last of {untried} that had not been attempted"),
+        untried => {
+            format!("a one-shot for {fire_at}, the last of {untried} in a row that had not been attempted")
+        }
     }
 }
 

@@ -310,7 +310,7 @@ async fn one_shots_that_ended_before_an_attempt_are_part_of_the_story() {
     assert_eq!(shown().await["job"]["superseded_untried"], 1);
     ops.world.arm("job", 10_800_000).await;
     let page = operator.get(&job("job")).await;
-    assert!(page.html.contains(": the last of 2 since the latest attempt"), "{}", page.html);
+    assert!(page.html.contains(", the last of 2 in a row that had not been attempted"), "{}", page.html);
     let cancelled = shown().await["job"].clone();
 
     // Cancelled and armed again: the cancel and what it cancelled stay in the story.

@@ -36,7 +36,7 @@ struct BackendsPage {
 }
 
 struct Shown {
-    facts: Vec<(&'static str, Html)>,
+    facts: Vec<(String, Html)>,
     outbox: Vec<OutboxRow>,
     /// The remaining work of the latest switch; `None` if there is none.
     unfinished: Option<Html>,
@@ -181,29 +181,23 @@ fn key_actions(session: &Session, keys: &KeyList) -> Vec<Action> {
     found.into_iter().flatten().collect()
 }
 
-fn facts(backends: &BackendOverview, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
+fn facts(backends: &BackendOverview, now: DateTime<Utc>) -> Vec<(String, Html)> {
     let missed = format!(
         "{} in the last hour, {} in the last day",
         plots::number(backends.missed_last_hour),
         plots::number(backends.missed_last_day)
     );
-    let ever = if backends.missed.is_empty() {
-        text("none")
-    } else {
-        let each = backends.missed.iter().enumerate().flat_map(|(index, one)| {
-            let separator = if index > 0 { ", " } else { "" };
-            let number = plots::number(one.missed);
-            [text(&format!("{separator}{} {number}, the latest ", one.backend)), when(one.latest_at, now)]
-        });
-        Html::joined(each)
-    };
-    vec![
+    let facts = [
         ("Active backend", text(backends.active.as_str())),
         ("Since", when(backends.switched_at, now)),
         ("Generation", text(&backends.generation.to_string())),
         ("Missed wake-ups", text(&missed)),
-        ("Missed so far", ever),
-    ]
+    ];
+    let ever = backends.missed.iter().map(|one| {
+        let number = text(&format!("{}, the latest ", plots::number(one.missed)));
+        (format!("Missed by {} so far", one.backend), Html::joined([number, when(one.latest_at, now)]))
+    });
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(ever).collect()
 }
 
 fn outbox_row(of: &OutboxBacklog) -> OutboxRow {

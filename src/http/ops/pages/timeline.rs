@@ -116,8 +116,7 @@ fn superseded(arm: &Arm, before: Option<(DateTime<Utc>, bool)>, now: DateTime<Ut
             Some(Html::joined(supersedes(at).into_iter().chain([text(", which had not been attempted")])))
         }
         (Some((at, untried)), _) => {
-            let rest =
-                format!(": the last of {untried} since the latest attempt that had not been attempted");
+            let rest = format!(", the last of {untried} in a row that had not been attempted");
             Some(Html::joined(supersedes(at).into_iter().chain([text(&rest)])))
         }
         (None, Some((at, false))) => Some(Html::joined(supersedes(at))),

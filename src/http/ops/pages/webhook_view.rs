@@ -4,11 +4,11 @@ use nas_cron_base::terminal::counted;
 
 use crate::domain::webhook::{Webhook, WebhookState};
 use crate::http::ops::frame::Tone;
-use crate::http::ops::view::{Html, agents_words, id, text};
+use crate::http::ops::view::{Html, agents_words, id, text, whole_id};
 
 /// Its URL without its query, which may be a secret.
 pub(super) fn shown_url(of: &Webhook) -> Html {
-    text(of.url.split('?').next().unwrap_or_default())
+    whole_id(of.url.split('?').next().unwrap_or_default())
 }
 
 /// Its state with the number of failed attempts, as a badge.
