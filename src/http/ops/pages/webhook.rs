@@ -65,7 +65,7 @@ pub(in crate::http::ops) async fn show(
     let subject = Subject {
         kind: "Webhook",
         name: shown_url(&webhook),
-        of: Html::joined([text(&format!("gets {} of events of ", types(&webhook))), scope(&webhook)]),
+        of: Html::joined([text(&format!("gets {} of ", types(&webhook))), scope(&webhook)]),
         here: None,
         question: "State",
         badges: vec![state(&webhook)],

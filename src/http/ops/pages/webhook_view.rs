@@ -37,7 +37,7 @@ pub(super) fn last_result(of: &Webhook) -> Html {
 
 /// The types of events that it gets.
 pub(super) fn types(of: &Webhook) -> String {
-    of.types.as_ref().map_or_else(|| "all types".to_owned(), |types| types.join(", "))
+    of.types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "))
 }
 
 /// The scope of events that it gets.
