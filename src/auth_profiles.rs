@@ -14,7 +14,7 @@ use nas_cron_protocol::{
 };
 use tokio::time::Instant;
 
-use crate::db::{Db, DbResult, auth_profiles, ride_out};
+use crate::db::{Db, DbResult, auth_profiles, job_auth, ride_out};
 use crate::directory::{self, DirectoryError, again};
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::job_auth::JobAuth;
@@ -136,13 +136,13 @@ pub async fn change_job(
     deadline: Instant,
 ) -> DbResult<Option<ShownAuth>> {
     // Checked once and not with each try: if the first try removes the profile, the job may no longer exist.
-    if !ride_out(deadline, || auth_profiles::job_is_there(db, instance_id, job_id)).await? {
+    if !ride_out(deadline, || job_auth::job_is_there(db, instance_id, job_id)).await? {
         return Ok(None);
     }
     ride_out(deadline, async || {
         // Sets the profile even if the job ends concurrently.
-        auth_profiles::set_job(db, instance_id, job_id, auth, true).await?;
-        let found = auth_profiles::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
+        job_auth::set_job(db, instance_id, job_id, auth, true).await?;
+        let found = job_auth::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
         Ok(found.into_iter().next().map(ShownAuth::from))
     })
     .await
@@ -223,7 +223,10 @@ impl TryFrom<AuthProfilesChange> for Registry {
     type Error = InvalidField;
 
     fn try_from(change: AuthProfilesChange) -> Result<Self, InvalidField> {
-        Self::new(Some(change.profiles), change.default)
+        if change.profiles.is_none() && change.default.is_keep() {
+            return Err(InvalidField::new("profiles", "is missing; give the profiles, a `default`, or both"));
+        }
+        Self::new(change.profiles, change.default)
     }
 }
 

@@ -8,9 +8,7 @@ use nas_cron_protocol::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::db::{
-    Db, DbError, DbResult, auth_profiles, instances, job_status, oneshots, provisions, ride_out,
-};
+use crate::db::{Db, DbError, DbResult, instances, job_auth, job_status, oneshots, provisions, ride_out};
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::job_status::JobStatus;
@@ -192,7 +190,7 @@ pub async fn provision(
     }
     // Before arming, so that a one-shot that is due now fires with the profile.
     if !wanted.auth.is_keep() {
-        auth_profiles::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
+        job_auth::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
     }
     let Some(armed) = arm_job(db, &wanted.arm(instance_id), rules).await? else {
         // The instance was deleted after the caller was authenticated.

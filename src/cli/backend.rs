@@ -47,6 +47,7 @@ Columns:
   ARMED      wake-ups that the backend has confirmed
   UNWANTED   wake-ups that are not yet cancelled at the backend
   OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
+  MISSED     wake-ups that the backend has missed so far
 
 Example:
   nas-cron backend status --json | jq '.unfinished'")]
@@ -103,6 +104,7 @@ fn status_text(status: &BackendStatus, now: DateTime<Utc>) -> String {
         "ARMED",
         "UNWANTED",
         "OVERDUE",
+        "MISSED",
         "LAST ERROR",
     ]);
     for one in backends {
@@ -120,6 +122,7 @@ fn status_text(status: &BackendStatus, now: DateTime<Utc>) -> String {
             count(counts.armed),
             count(counts.unwanted),
             count(counts.overdue),
+            count(counts.missed),
             or_dash(error.map(|error| shortened(&terminal::printable(error), 60))),
         ]);
     }
@@ -187,6 +190,7 @@ mod tests {
             armed: 0,
             unwanted: 0,
             overdue: 0,
+            missed: 0,
             last_error: None,
         };
         Standing { counts, configured: true, limits: None, answers: Some(true), error: None }
@@ -202,7 +206,7 @@ mod tests {
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, postponed: 1, last_error: None };
-        (nats.counts.overdue, nats.counts.one_shots) = (2, 9_000);
+        (nats.counts.overdue, nats.counts.missed) = (2, 31);
         let backends = vec![standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         let status = BackendStatus {
             active: BackendName::Nats,
@@ -215,11 +219,11 @@ mod tests {
         insta::assert_snapshot!(status_text(&status, now), @"
         Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
-        postgres       yes         yes        1003       -       -      -         -        -
-        qstash         yes         no         0          0       0      12        0        did not answer in time
-        qstash_direct  no          -          0          0       0      0         0        -
-        nats           yes         yes        9000       400     8600   0         2        -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  MISSED  LAST ERROR
+        postgres       yes         yes        1003       -       -      -         -        -       -
+        qstash         yes         no         0          0       0      12        0        0       did not answer in time
+        qstash_direct  no          -          0          0       0      0         0        0       -
+        nats           yes         yes        9000       400     8600   0         2        31      -
 
         1 wake-up is further in the future than nats accepts, and will be armed there later.
 
@@ -234,8 +238,8 @@ mod tests {
         insta::assert_snapshot!(status_text(&quiet, now), @"
         Active backend: postgres (activated 5 min ago, generation 3).
 
-        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  LAST ERROR
-        postgres  yes         yes        1          -       -      -         -        -
+        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  MISSED  LAST ERROR
+        postgres  yes         yes        1          -       -      -         -        -       -
         ");
     }
 
@@ -288,6 +292,8 @@ mod tests {
           ARMED      wake-ups that the backend has confirmed
           UNWANTED   wake-ups that are not yet cancelled at the backend
           OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
+          MISSED     wake-ups that the backend has missed so far
+  MISSED     wake-ups that the backend has missed so far
 
         Example:
           nas-cron backend status --json | jq '.unfinished'

@@ -115,11 +115,16 @@ fn due(load: &UpcomingLoad) -> String {
 }
 
 fn backend_facts(backends: &BackendOverview, now: DateTime<Utc>) -> Vec<(&'static str, String)> {
-    let BackendOverview { active, switched_at, missed_last_hour, missed_last_day, outbox, .. } = backends;
+    let BackendOverview { active, switched_at, missed_last_hour, missed_last_day, missed, outbox, .. } =
+        backends;
     let mut facts = vec![("backend", format!("{active}, since {}", relative(now, *switched_at)))];
     if *missed_last_day > 0 {
         facts.push(("missed wake-ups", format!("{missed_last_hour} in an hour, {missed_last_day} in a day")));
     }
+    facts.extend(missed.iter().map(|one| {
+        let latest = relative(now, one.latest_at);
+        ("missed so far", format!("{}: {}, the latest {latest}", one.backend, one.missed))
+    }));
     facts.extend(
         outbox
             .iter()

@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use super::{Db, DbResult};
+use crate::domain::job::LatestCancel;
 
-/// Returns the time of the job's latest cancel that removed a one-shot. The job may have been armed again since. With
-/// `org_id`, that of a job of this org.
-pub async fn cancelled_at(
+/// Returns the job's latest cancel that removed a one-shot. The job may have been armed again since. With `org_id`, that of a
+/// job of this org.
+pub async fn latest(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
     org_id: Option<&OrgId>,
-) -> DbResult<Option<DateTime<Utc>>> {
-    Ok(sqlx::query_scalar!(
+) -> DbResult<Option<LatestCancel>> {
+    Ok(sqlx::query_as!(
+        LatestCancel,
         r#"
-        SELECT cancelled_at FROM cancelled_jobs
+        SELECT cancelled_at AS at, fire_at, armed_at FROM cancelled_jobs
         WHERE instance_id = $1 AND job_id = $2
           AND ($3::text IS NULL OR EXISTS (SELECT FROM instances WHERE instance_id = $1 AND org_id = $3 /* org_id */))
         "#,

@@ -155,10 +155,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         None => None,
     };
     if filter.unreachable {
-        let all = unreachable(db, filter).await?;
-        found = Some(
-            found.map_or(all.clone(), |found| all.into_iter().filter(|id| found.contains(id)).collect()),
-        );
+        found = Some(unreachable(db, filter, found.as_deref(), after, limit).await?);
     }
     Ok(sqlx::query_as!(
         Agent,
@@ -199,17 +196,29 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
     .await?)
 }
 
-/// Returns the unreachable instances, at most 10,000.
-async fn unreachable(db: &Db, filter: &AgentFilter) -> DbResult<Vec<String>> {
+/// Returns at most `limit` unreachable instances of a filter after `after`, in the order of their ids: of those in `found`, if
+/// it is given.
+async fn unreachable(
+    db: &Db,
+    filter: &AgentFilter,
+    found: Option<&[String]>,
+    after: Option<&str>,
+    limit: i64,
+) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
         r#"
         SELECT instance_id FROM instances
-        WHERE unreachable_since IS NOT NULL
-          AND ($1::text IS NULL OR org_id = $1) AND ($2::text IS NULL OR org_id = $2 /* within */)
-        ORDER BY unreachable_since, instance_id LIMIT 10000
+        WHERE unreachable_since IS NOT NULL AND instance_id > COALESCE($1, '') /* after */
+          AND ($2::text IS NULL OR org_id = $2) AND ($3::text IS NULL OR org_id = $3 /* within */)
+          AND ($4::bool IS NULL OR enabled = $4) AND ($5::text[] IS NULL OR instance_id = ANY ($5) /* found */)
+        ORDER BY instance_id LIMIT $6
         "#,
+        after,
         filter.org_id.as_ref().map(OrgId::as_str),
         filter.within.as_ref().map(OrgId::as_str),
+        filter.enabled,
+        found,
+        limit,
     )
     .fetch_all(db)
     .await?)

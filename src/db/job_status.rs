@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::OptionalWord;
-use super::{Db, DbResult, auth_profiles};
+use super::{Db, DbResult, job_auth};
 use crate::domain::job_status::JobStatus;
 use crate::domain::one_shot::OneShot;
 use nas_cron_protocol::admin_api::Attempt as AttemptRecord;
@@ -70,7 +70,7 @@ impl Found {
             last_outcome: self.last_outcome,
             last_status: self.last_status,
             last_error: self.last_error.take(),
-            auth: auth_profiles::job_auth(
+            auth: job_auth::job_auth(
                 self.job_auth.take(),
                 self.instance_auth.take(),
                 self.org_auth.take(),

@@ -8,7 +8,7 @@ use nas_cron_protocol::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, 
 use uuid::Uuid;
 
 use super::seconds::duration;
-use super::{Db, DbResult, auth_profiles, wake_ups};
+use super::{Db, DbResult, job_auth, wake_ups};
 use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
@@ -226,12 +226,7 @@ pub async fn confirm(
                 attempt_id,
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
-                auth: auth_profiles::effective(
-                    row.job_auth,
-                    row.instance_auth,
-                    row.org_auth,
-                    row.service_auth,
-                ),
+                auth: job_auth::effective(row.job_auth, row.instance_auth, row.org_auth, row.service_auth),
                 attempt: u32::try_from(row.attempts?).unwrap_or(u32::MAX),
                 retrying_for: row
                     .retrying_since

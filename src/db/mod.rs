@@ -23,6 +23,7 @@ pub mod hints;
 pub mod holds;
 pub mod identities;
 pub mod instances;
+pub mod job_auth;
 pub mod job_status;
 pub mod jobs;
 pub mod keys;

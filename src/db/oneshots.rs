@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
-use super::{Db, DbResult, auth_profiles, provisions};
+use super::{Db, DbResult, job_auth, provisions};
 use crate::domain::one_shot::{Moved, OneShot};
 
 /// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`](crate::domain::one_shot::Armed::shows_skew)): 1 s,
@@ -111,10 +111,13 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
     let row = sqlx::query_scalar!(
         r#"
         WITH cancelled AS (
-            DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING instance_id, job_id, schedule_id
+            DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2
+            RETURNING instance_id, job_id, schedule_id, fire_at, created_at
         ), marked AS (
-            INSERT INTO cancelled_jobs (instance_id, job_id) SELECT instance_id, job_id FROM cancelled
-            ON CONFLICT (instance_id, job_id) DO UPDATE SET cancelled_at = excluded.cancelled_at
+            INSERT INTO cancelled_jobs (instance_id, job_id, fire_at, armed_at)
+            SELECT instance_id, job_id, fire_at, created_at FROM cancelled
+            ON CONFLICT (instance_id, job_id) DO UPDATE
+                SET cancelled_at = excluded.cancelled_at, fire_at = excluded.fire_at, armed_at = excluded.armed_at
         ), idle AS (
             -- The auth profile stays: a job that is resumed does not name it again.
             UPDATE job_auth SET idle_since = now() WHERE instance_id = $1 AND job_id = $2
@@ -178,7 +181,7 @@ impl From<Row> for OneShot {
             last_outcome: row.last_outcome,
             last_status: row.last_status,
             last_error: row.last_error,
-            auth: auth_profiles::job_auth(
+            auth: job_auth::job_auth(
                 row.job_auth,
                 row.instance_auth,
                 row.org_auth,

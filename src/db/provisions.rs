@@ -9,7 +9,7 @@ use nas_cron_protocol::{BackendName, InstanceId, JobId, NotAfter, ScheduleId};
 use super::batched::Batched;
 use super::columns::OptionalWord;
 use super::seconds::RuleColumns;
-use super::{Db, DbError, DbResult, auth_profiles};
+use super::{Db, DbError, DbResult, job_auth};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed};
 
@@ -200,7 +200,7 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
             next_attempt_at: row.next_attempt_at,
             shows_skew: row.shows_skew,
             awaits: row.awaits.0,
-            unknown_auth: auth_profiles::profiles(row.unknown_auth),
+            unknown_auth: job_auth::profiles(row.unknown_auth),
             followed: 0,
         });
         (usize::try_from(row.line - 1).unwrap_or_default(), armed)

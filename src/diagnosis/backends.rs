@@ -2,9 +2,10 @@
 
 use nas_cron_base::terminal::{counted, printable, shortened};
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::SwitchBacklog;
 
 use super::Finding;
-use crate::domain::active_backend::{Left, Untold};
+use crate::domain::active_backend::Untold;
 
 /// Reports outbox rows that a backend rejects, or that no replica processes.
 pub fn wake_ups(untold: &[Untold]) -> Finding {
@@ -28,14 +29,16 @@ pub fn wake_ups(untold: &[Untold]) -> Finding {
 }
 
 /// Reports a switch to the backend `to` that is unfinished.
-pub fn switch(left: &Left, to: BackendName) -> Finding {
-    let Left { to_move, to_tell, to_take_back, .. } = left;
-    if left.count() == 0 {
+pub fn switch(left: SwitchBacklog, to: BackendName) -> Finding {
+    if left.is_empty() {
         return Finding::ok("no unfinished switch");
     }
+    let SwitchBacklog { to_move, to_tell, to_take_back } = left;
     Finding::warning(
         format!(
-            "switch to {to} is unfinished: {to_move} one-shots to move, {to_tell} wake-ups to arm, {to_take_back} to cancel"
+            "switch to {to} is unfinished: {} to move, {} to arm, {to_take_back} to cancel",
+            to_move.of("one-shot"),
+            to_tell.of("wake-up")
         ),
         format!("the running replicas complete it; `nas-cron backend switch {to}` completes it now"),
     )

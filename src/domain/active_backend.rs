@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::{Count, SwitchBacklog};
 
 /// The scheduler backend for new one-shots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -44,6 +45,15 @@ impl Left {
     pub const fn count(&self) -> i64 {
         self.to_move + self.to_tell + self.to_take_back
     }
+
+    /// Returns these steps by kind.
+    pub const fn due(&self) -> SwitchBacklog {
+        SwitchBacklog {
+            to_move: Count::exactly(self.to_move),
+            to_tell: Count::exactly(self.to_tell),
+            to_take_back: Count::exactly(self.to_take_back),
+        }
+    }
 }
 
 /// Number of a backend's one-shots and outbox rows.
@@ -63,6 +73,8 @@ pub struct BackendCounts {
     pub unwanted: i64,
     /// One-shots that are due and whose wake-up has not arrived. Each is a backend miss if the grace period ends first.
     pub overdue: i64,
+    /// Wake-ups that the backend has missed so far.
+    pub missed: i64,
     /// The last error of a call to the backend, if orders are still pending.
     #[schema(example = json!(null))]
     pub last_error: Option<String>,

@@ -1,7 +1,7 @@
 //! Jobs as operators see, select and import them.
 
 use chrono::{DateTime, Utc};
-pub use nas_cron_protocol::admin_api::Job;
+pub use nas_cron_protocol::admin_api::{Job, LatestCancel};
 use nas_cron_protocol::{AuthChoice, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, NotAfter};
 
 /// The name of a job: its instance, and its ID there.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::Count;
 use tokio::sync::Notify;
 
 use super::{OperationError, OperationResult};
@@ -12,7 +13,7 @@ use crate::backends::outbox::Outbox;
 use crate::backends::postgres::Postgres;
 use crate::backends::{Backend, Limits, SchedulerBackend};
 use crate::config::backends::variables_of;
-use crate::db::{Db, wake_ups};
+use crate::db::{Db, overview, wake_ups};
 use crate::directory::again;
 use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 
@@ -80,6 +81,30 @@ pub struct BackendSwitch {
     /// The error of the new backend, if it is unreachable.
     #[schema(example = json!(null))]
     pub error: Option<String>,
+}
+
+/// The effect of a switch to another backend, read before it.
+#[derive(Clone, Debug)]
+pub struct SwitchPreview {
+    /// The active backend.
+    pub from: BackendName,
+    /// The other backend.
+    pub to: BackendName,
+    /// Number of switches so far, plus one.
+    pub generation: i32,
+    /// One-shots that would be moved at most.
+    pub to_move: Count,
+    /// The error of the other backend, if it is unreachable.
+    pub error: Option<String>,
+}
+
+/// Describes what a switch would change, for people.
+pub fn plan_text(from: BackendName, to: BackendName, to_move: Count) -> String {
+    if from == to {
+        return format!("{to} is already active. Nothing was changed.");
+    }
+    let moved = to_move.of("one-shot");
+    format!("A switch from {from} to {to} would move up to {moved}. Nothing was changed.")
 }
 
 impl BackendOperations {
@@ -163,13 +188,33 @@ impl BackendOperations {
         Ok(BackendSwitch { dry_run: true, from, to, switched: from != to, generation, left, error })
     }
 
+    /// Returns the same as a page shows it: reads a limited number of one-shots, however many there are.
+    pub async fn preview_switch(&self, to: BackendName) -> OperationResult<SwitchPreview> {
+        let ActiveBackend { backend: from, generation, .. } = self.active().await?;
+        let error = self.check_usable(to, true).await?;
+        let to_move = overview::movable(&self.db, to).await?;
+        Ok(SwitchPreview { from, to, generation, to_move, error })
+    }
+
     /// Activates another backend: new one-shots go to it at once. The replicas move the others. Repeating it changes
     /// nothing. Fails if the backend is not configured here or, without `force`, if it is unreachable: all its one-shots
-    /// would be backend misses.
-    pub async fn switch(&self, to: BackendName, force: bool) -> OperationResult<BackendSwitch> {
+    /// would be backend misses. With `seen`, fails unless this is the number of the latest switch, so that a page that is
+    /// out of date changes nothing.
+    pub async fn switch(
+        &self,
+        to: BackendName,
+        force: bool,
+        seen: Option<i32>,
+    ) -> OperationResult<BackendSwitch> {
         let from = self.active().await?.backend;
         let error = self.check_usable(to, force).await?;
-        let now = again(|| wake_ups::activate(&self.db, to)).await?;
+        let now = again(|| wake_ups::activate_after(&self.db, to, seen)).await?;
+        if now.backend != to {
+            return Err(OperationError::Conflict(format!(
+                "the backend was switched to {} meanwhile",
+                now.backend
+            )));
+        }
         again(|| wake_ups::try_again(&self.db)).await?;
         self.moves.notify_one();
         let left = wake_ups::left(&self.db, now.switched_at).await?;

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{
-    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires,
-    identities, logins, operator_sessions, outages,
+    Db, DbResult, admin_tokens, audit, cancelled_jobs, dormant_jobs, events, fires, identities, job_auth,
+    logins, operator_sessions, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
@@ -112,7 +112,7 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
             break;
         }
     }
-    while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
+    while job_auth::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
     for _ in 0..TASK_BATCHES {
         if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
             break;

@@ -6,6 +6,7 @@
 //!        claims                     timer                dispatch                      attempts, recorder
 //! ```
 //!
+//! - [`announcements`]: hints between replicas that there may be work.
 //! - [`claims`]: leases one-shots that come due within the horizon.
 //! - [`recovery`]: finds expired leases, in the claiming loop.
 //! - [`timer`]: waits for each instant by the database's clock, with a precision well below a millisecond.
@@ -19,10 +20,12 @@
 //! - [`minutes`]: counts attempts by minute, for plots.
 //! - [`rearms`]: finds dormant jobs.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
+//! - [`stop`]: the end of a replica, which gives back what it has not started.
 //!
 //! Any number of replicas run this on one database. An expired lease may be claimed by any replica, the lease token fences
 //! all writes about an attempt, and the database's clock decides whether a one-shot is due.
 
+mod announcements;
 pub mod attempts;
 pub mod claims;
 mod clock_offset;
@@ -36,6 +39,7 @@ mod presence;
 pub mod rearms;
 pub mod recorder;
 mod recovery;
+mod stop;
 pub mod timer;
 pub mod wake;
 
@@ -50,7 +54,6 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
 use self::clock_offset::OffsetLog;
 use self::deferrals::Deferrals;
@@ -60,22 +63,17 @@ use self::minutes::Minutes;
 use self::recorder::Recorder;
 use self::timer::Timer;
 use self::wake::{Waking, Watched};
-use crate::db::{Db, hints, leases};
+use crate::db::Db;
 use crate::db_clock::DbClock;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
-use crate::heartbeat::{self, Heartbeats};
+use crate::heartbeat::Heartbeats;
 use crate::membership::Membership;
 use crate::traces::Traces;
 
 pub use self::wake::{Ending, Settled, WakeError, Woken};
-
-/// Maximum wait for a claim that is under way when the drain begins.
-const LAST_CLAIM: Duration = Duration::from_secs(5);
-/// Maximum time for deleting the registration of this replica when it stops.
-const LEAVING_WITHIN: Duration = Duration::from_secs(1);
 
 /// The scheduler's settings.
 #[derive(Clone, Debug)]
@@ -227,11 +225,11 @@ impl Scheduler {
             }),
             hearts.supervise("hints", {
                 let inner = shared();
-                move || listen(Arc::clone(&inner))
+                move || announcements::listen(Arc::clone(&inner))
             }),
             hearts.supervise("announcements", {
                 let inner = shared();
-                move || announce(Arc::clone(&inner))
+                move || announcements::announce(Arc::clone(&inner))
             }),
             hearts.supervise("maintenance", {
                 let pools = [inner.beside.clone(), inner.db.clone()];
@@ -289,76 +287,6 @@ impl Scheduler {
     pub fn in_flight(&self) -> usize {
         self.inner.dispatch.lock().in_flight()
     }
-
-    /// Stops claiming, and gives back the leases of attempts that have not started, so that other replicas can claim them
-    /// at once. Attempts in flight continue.
-    pub async fn drain(&self) {
-        self.inner.stop.cancel();
-        let claims = self.claims_task.lock().take();
-        if let Some(mut claims) = claims
-            && tokio::time::timeout(LAST_CLAIM, &mut claims).await.is_err()
-        {
-            warn!(
-                "last claim timed out; one-shots that it may have leased are recovered when their leases expire"
-            );
-            claims.abort();
-        }
-        self.give_back_held().await;
-    }
-
-    /// Gives back every lease that waits for its instant or for a slot.
-    async fn give_back_held(&self) {
-        let mut leases = self.inner.timer.clear();
-        leases.extend(self.inner.dispatch.lock().take_queued());
-        if leases.is_empty() {
-            return;
-        }
-        let count = leases.len();
-        self.inner.released(count);
-        self.inner.watched.forget(&leases);
-        match leases::give_back(&self.inner.db, &leases, Duration::ZERO).await {
-            Ok(given) => info!(given, "leases given back to the other replicas"),
-            Err(error) => warn!(%error, count, "giving leases back failed; they expire by themselves"),
-        }
-        if let Err(error) = hints::announce(&self.inner.db).await {
-            warn!(%error, "notifying the other replicas failed; their next query finds the one-shots");
-        }
-    }
-
-    /// Waits until all attempts in flight have ended and are recorded, for `within` at most. Returns `false` if attempts
-    /// were still in flight then; they are recovered when their leases expire.
-    pub async fn finish(&self, within: Duration) -> bool {
-        self.drain().await;
-        self.inner.attempts.close();
-        let ended = tokio::time::timeout(within, self.inner.attempts.wait()).await.is_ok();
-        // Leases that were between claim and start when the drain began.
-        self.give_back_held().await;
-        for task in std::mem::take(&mut *self.tasks.lock()) {
-            task.abort();
-        }
-        // An attempt ends only after its outcome is durable, so the recorder is idle when all have ended.
-        if let Some(recorder) = self.recorder_task.lock().take() {
-            recorder.abort();
-        }
-        minutes::last(&self.inner).await;
-        self.leave(ended).await;
-        ended
-    }
-}
-
-impl Scheduler {
-    /// Ends the registration of this replica. If attempts are still in flight, it is left to the other replicas: they
-    /// declare this one dead, and recover the attempts.
-    async fn leave(&self, idle: bool) {
-        let Some(mut presence) = self.presence_task.lock().take() else { return };
-        if idle {
-            self.inner.leaving.cancel();
-            if tokio::time::timeout(LEAVING_WITHIN, &mut presence).await.is_ok() {
-                return;
-            }
-        }
-        presence.abort();
-    }
 }
 
 impl Inner {
@@ -397,35 +325,5 @@ impl Inner {
         if self.room() >= self.rules.worthwhile_claim() && self.starved.swap(false, Ordering::SeqCst) {
             self.claim.notify_one();
         }
-    }
-}
-
-/// Receives the hints of all replicas.
-async fn listen(inner: Arc<Inner>) {
-    const PAUSE: Duration = Duration::from_secs(1);
-    let mut hints = None;
-    loop {
-        let heard = match &mut hints {
-            None => hints::Hints::listen(&inner.db).await.map(|new| hints = Some(new)),
-            Some(hints) => heartbeat::rest(hints.next()).await,
-        };
-        if let Ok(()) = heard {
-            inner.claim.notify_one();
-        } else {
-            hints = None;
-            heartbeat::rest(tokio::time::sleep(PAUSE)).await;
-        }
-    }
-}
-
-/// Notifies the other replicas, with one NOTIFY for all arms since the last one: NOTIFY takes a lock on the whole database
-/// at its commit.
-async fn announce(inner: Arc<Inner>) {
-    const PAUSE: Duration = Duration::from_millis(20);
-    loop {
-        heartbeat::rest(inner.announce.notified()).await;
-        // After a failure the other replicas find the one-shots with their next query.
-        let _ = hints::announce(&inner.db).await;
-        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -594,6 +594,10 @@ async fn the_watchdog_respects_its_limit_and_takes_the_most_overdue_first() {
         }
     }
     assert_eq!(world.claim().await.len(), 5);
+    assert_eq!(wake_ups::take_over_missed(&world.db, &graces, 3).await.unwrap(), []);
+    let counts = wake_ups::counts(&world.db).await.unwrap();
+    let missed: Vec<_> = counts.iter().map(|one| (one.backend, one.missed)).filter(|one| one.1 > 0).collect();
+    assert_eq!(missed, [(BACKEND, 5)], "all of them are counted, and none of them twice");
 }
 
 #[tokio::test]

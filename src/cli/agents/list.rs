@@ -13,9 +13,11 @@ use crate::domain::registration::{Agent, AgentFilter, AgentPage};
 
 /// List agents, ordered by instance id.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "\
 Examples:
   nas-cron agents list --org acme
+  nas-cron agents list --unreachable
   nas-cron agents list --limit 1000 --after agent-0999 --json")]
 pub(super) struct ListArgs {
     /// Only agents of this org.
@@ -27,6 +29,9 @@ pub(super) struct ListArgs {
     /// Only disabled agents.
     #[arg(long)]
     disabled: bool,
+    /// Only agents whose callback is unreachable.
+    #[arg(long)]
+    unreachable: bool,
     /// Maximum number of agents.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -45,7 +50,9 @@ pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> a
         (_, true) => Some(false),
         _ => None,
     };
-    let filter = AgentFilter { org_id: args.org, enabled, ..AgentFilter::default() };
+    let is_filtered = args.org.is_some() || enabled.is_some() || args.unreachable || args.after.is_some();
+    let filter =
+        AgentFilter { org_id: args.org, enabled, unreachable: args.unreachable, ..AgentFilter::default() };
     let mut all = AgentPage { agents: Vec::new(), next: args.after.map(|after| after.to_string()) };
     loop {
         let room = args.limit - u32::try_from(all.agents.len()).unwrap_or(args.limit);
@@ -60,16 +67,18 @@ pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> a
         return terminal::json(out, &all);
     }
     let now = on.now().await?;
-    out.write_all(agents_table(&all.agents, now).as_bytes())?;
+    out.write_all(agents_table(&all.agents, is_filtered, now).as_bytes())?;
     if let Some(next) = all.next {
         writeln!(out, "More agents follow: --after {next}")?;
     }
     Ok(())
 }
 
-fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
+fn agents_table(agents: &[Agent], is_filtered: bool, now: DateTime<Utc>) -> String {
     if agents.is_empty() {
-        return "No agents. `nas-cron agents add` registers one.\n".to_owned();
+        let none =
+            if is_filtered { "No agent matches." } else { "No agents. `nas-cron agents add` registers one." };
+        return format!("{none}\n");
     }
     let mut table =
         terminal::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT ATTEMPT", "CALLBACK"]);
@@ -104,11 +113,12 @@ mod tests {
             next_attempt_at: None,
             ..agent()
         };
-        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @"
+        insta::assert_snapshot!(agents_table(&[agent(), disabled], false, now), @"
         AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT ATTEMPT  CALLBACK
         agent-1  acme  ok        2      0       1     in 3 min      https://agent-1.example
         agent-2  acme  disabled  2      0       1     -             -
         ");
-        insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
+        insta::assert_snapshot!(agents_table(&[], false, now), @"No agents. `nas-cron agents add` registers one.");
+        insta::assert_snapshot!(agents_table(&[], true, now), @"No agent matches.");
     }
 }

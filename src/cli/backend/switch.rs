@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::Count;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::backends::moving;
 use crate::cli::operator::{AdminClient, Place};
 use crate::db::{DbResult, directory, ride_out, wake_ups};
 use crate::domain::active_backend::Left;
-use crate::operations::backends::{BackendOperations, BackendStatus, BackendSwitch};
+use crate::operations::backends::{BackendOperations, BackendStatus, BackendSwitch, plan_text};
 
 /// Concurrent rounds of arming and cancelling per backend.
 const ROUNDS: usize = 4;
@@ -146,11 +147,8 @@ fn plan(plan: &BackendSwitch, json: bool, out: &mut dyn Write) -> anyhow::Result
     let BackendSwitch { from, to, left, .. } = plan;
     if json {
         terminal::json(out, plan)?;
-    } else if plan.switched {
-        let moved = counted(left.to_move, "one-shot");
-        writeln!(out, "A switch from {from} to {to} would move up to {moved}. Nothing was changed.")?;
     } else {
-        writeln!(out, "{to} is already active. Nothing was changed.")?;
+        writeln!(out, "{}", plan_text(*from, *to, Count::exactly(left.to_move)))?;
     }
     match &plan.error {
         Some(error) => bail!("{to} {}: fix it first, or use --force", terminal::printable(error)),

@@ -56,7 +56,7 @@ pub(super) async fn moving(deployment: &Deployment) -> Finding {
         Err(error) => return failed(error),
     };
     match wake_ups::left(db, active.switched_at).await {
-        Ok(left) => diagnosis::switch(&left, active.backend),
+        Ok(left) => diagnosis::switch(left.due(), active.backend),
         Err(error) => failed(error),
     }
 }

@@ -54,10 +54,23 @@ pub(super) fn facts(shown: &ShownJob, why: &Why, now: DateTime<Utc>) -> String {
         ("changed", Some(job.updated_at)),
     ];
     rows.extend(times.into_iter().filter_map(|(name, at)| Some((name, with_time(at?)))));
+    if let Some(fire_at) = job.superseded_fire_at {
+        rows.push(("supersedes", superseded(&with_time(fire_at), job.superseded_untried)));
+    }
     if job.asked_again {
         rows.push(("armed again", "with the same key, during the attempt in flight".to_owned()));
     }
     terminal::text(terminal::facts(&rows))
+}
+
+/// Describes the one-shot that a job's present one superseded, and those before it.
+fn superseded(fire_at: &str, untried: Option<i32>) -> String {
+    match untried.unwrap_or(1) {
+        1 => format!("a one-shot for {fire_at}, which had not been attempted"),
+        untried => {
+            format!("a one-shot for {fire_at}, the last of {untried} in a row that had not been attempted")
+        }
+    }
 }
 
 /// Formats the callback, and the one that the job's provision named, if it is another.

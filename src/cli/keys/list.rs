@@ -5,10 +5,11 @@ use std::io::Write;
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, capital, or_dash, relative};
+use nas_cron_protocol::admin_api::KeyStep;
 
 use crate::cli::operator::Place;
 use crate::domain::KeyState;
-use crate::operations::keys::{Key, KeyList, KeyOperations, KeyStep, KeyStepKind, Rotation};
+use crate::operations::keys::{Key, KeyList, KeyOperations, Rotation, next_step, when};
 
 pub(super) async fn run(
     on: &Place<KeyOperations>,
@@ -50,7 +51,7 @@ fn text(list: &KeyList) -> String {
             ago(Some(key.published_at)),
             ago(key.activated_at),
             ago(key.retired_at.filter(|_| key.state != KeyState::Gone)),
-            next_step(now, key, by_hand),
+            or_dash(next_step(now, key, by_hand)),
         ]);
     }
     let mut text = terminal::text(table);
@@ -66,23 +67,6 @@ fn text(list: &KeyList) -> String {
     text
 }
 
-fn next_step(now: DateTime<Utc>, key: &Key, by_hand: bool) -> String {
-    if let Some(step) = &key.upcoming {
-        let when = when(now, step.at);
-        return match step.kind {
-            KeyStepKind::Generate => format!("successor published {when}"),
-            KeyStepKind::Activate => format!("signs {when}"),
-            KeyStepKind::Remove => format!("removed {when}"),
-        };
-    }
-    match (key.state, key.activatable_at) {
-        (KeyState::Next, None) if by_hand => "by hand: add it to the agents' JWKS".to_owned(),
-        (KeyState::Next, at @ Some(_)) => format!("by hand: may be activated {}", when(now, at)),
-        (KeyState::Active, _) if by_hand => "by hand".to_owned(),
-        _ => "-".to_owned(),
-    }
-}
-
 fn origin(key: &Key) -> String {
     let made = if key.imported { "imported" } else { "generated" };
     match &key.pem_path {
@@ -91,13 +75,10 @@ fn origin(key: &Key) -> String {
     }
 }
 
-fn when(now: DateTime<Utc>, at: Option<DateTime<Utc>>) -> String {
-    at.filter(|at| *at > now).map_or_else(|| "now".to_owned(), |at| relative(now, at))
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
+    use nas_cron_protocol::admin_api::KeyStepKind;
 
     use super::*;
     use crate::domain::SigningAlg;

@@ -36,9 +36,10 @@ impl Operator {
             Self::Server(client) => {
                 let org = filter.org_id.as_ref().map(|org_id| ("org_id", org_id.to_string()));
                 let enabled = filter.enabled.map(|enabled| ("enabled", enabled.to_string()));
+                let unreachable = filter.unreachable.then(|| ("unreachable", true.to_string()));
                 let after = after.map(|after| ("after", after.to_owned()));
                 let limit = Some(("limit", limit.to_string()));
-                let query: Vec<_> = [org, enabled, limit, after].into_iter().flatten().collect();
+                let query: Vec<_> = [org, enabled, unreachable, limit, after].into_iter().flatten().collect();
                 client.get(&["agents"], &query).await
             }
         }

@@ -74,12 +74,7 @@ impl Operator {
                 Ok(())
             }
             Self::Server(client) => {
-                // The API always replaces the profiles.
-                let profiles = match known {
-                    Some(known) => known,
-                    None => own(place, &self.auth_profiles(place).await?),
-                };
-                let change = AuthProfilesChange { profiles, default };
+                let change = AuthProfilesChange { profiles: known, default };
                 client.send::<AuthProfiles>(Method::PUT, &path(place), &[], Some(&change)).await?;
                 Ok(())
             }

@@ -44,7 +44,7 @@ impl Place<BackendOperations> {
         force: bool,
     ) -> anyhow::Result<BackendSwitch> {
         match self {
-            Self::Database(on) => on.switch(to, force).await.map_err(explained),
+            Self::Database(on) => on.switch(to, force, None).await.map_err(explained),
             Self::Server(client) => {
                 let body = json!({ "backend": to, "force": force });
                 client.send(Method::PUT, &["backends", "active"], &[], Some(&body)).await

@@ -18,8 +18,8 @@ impl Place<KeyOperations> {
     /// Rotates the keys: in time, or with `now` at once.
     pub(in crate::cli) async fn rotate_keys(&self, now: bool) -> anyhow::Result<ChangedKey> {
         match self {
-            Self::Database(on) if now => on.rotate_now().await.map_err(explained),
-            Self::Database(on) => on.rotate().await.map_err(explained),
+            Self::Database(on) if now => on.rotate_now(None).await.map_err(explained),
+            Self::Database(on) => on.rotate(None).await.map_err(explained),
             Self::Server(client) => {
                 client.send(Method::POST, &["keys", "rotate"], &[], Some(&json!({ "now": now }))).await
             }

@@ -26,7 +26,8 @@ pub async fn by_keys(db: &Db, keys: &[JobKey]) -> DbResult<Vec<Job>> {
                o.created_at, o.updated_at,
                s.dormant_since AS "dormant_since?",
                CASE WHEN s.dormant_since IS NOT NULL THEN s.reason END AS "dormant_reason!: OptionalWord<DormantReason>",
-               s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?"
+               s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?",
+               o.superseded_fire_at, o.superseded_untried
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
         JOIN one_shots o USING (instance_id, job_id)
         JOIN instances i USING (instance_id)

@@ -1,7 +1,7 @@
-//! The backlog of the outboxes.
+//! The backlog of the outboxes, and what backends have missed.
 
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{Count, OutboxBacklog};
+use nas_cron_protocol::admin_api::{Count, MissedWakeUps, OutboxBacklog};
 
 use super::COUNTED;
 use crate::db::columns::Word;
@@ -39,4 +39,19 @@ pub async fn backlog(db: &Db) -> DbResult<Vec<OutboxBacklog>> {
         }
     });
     Ok(backlog.collect())
+}
+
+/// Returns the wake-ups that each external backend has missed so far.
+pub async fn missed(db: &Db) -> DbResult<Vec<MissedWakeUps>> {
+    let rows = sqlx::query!(
+        r#"SELECT backend AS "backend: Word<BackendName>", missed, latest_at FROM missed_wake_ups ORDER BY backend"#
+    )
+    .fetch_all(db)
+    .await?;
+    let missed = rows.into_iter().map(|row| MissedWakeUps {
+        backend: row.backend.0,
+        missed: row.missed,
+        latest_at: row.latest_at,
+    });
+    Ok(missed.collect())
 }

@@ -4,10 +4,12 @@
 mod attention;
 mod backlog;
 mod load;
+mod switching;
 
 pub use self::attention::{Attention, of_org, of_service};
-pub use self::backlog::backlog;
+pub use self::backlog::{backlog, missed};
 pub use self::load::load;
+pub use self::switching::{movable, switch_backlog};
 
 /// Maximum number of rows of one kind that are counted: about 20 ms.
 pub const COUNTED: i64 = 10_000;

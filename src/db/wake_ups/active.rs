@@ -31,14 +31,25 @@ pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
 
 /// Makes `backend` the active one: new one-shots go to it after this commit. Does nothing if it is active already.
 pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> {
+    activate_after(db, backend, None).await
+}
+
+/// As [`activate`], but does nothing unless `generation` is that of the latest switch, if it is given. Returns the active
+/// backend.
+pub async fn activate_after(
+    db: &Db,
+    backend: BackendName,
+    generation: Option<i32>,
+) -> DbResult<ActiveBackend> {
     sqlx::query!(
         r#"
         INSERT INTO active_backend AS a (backend) VALUES ($1)
         ON CONFLICT (only_one) DO UPDATE
             SET backend = excluded.backend, generation = a.generation + 1, switched_at = now()
-            WHERE a.backend <> excluded.backend
+            WHERE a.backend <> excluded.backend AND ($2::int IS NULL OR a.generation = $2 /* generation */)
         "#,
         Word(backend) as Word<BackendName>,
+        generation,
     )
     .execute(db)
     .await?;
@@ -60,7 +71,7 @@ pub async fn concerned(db: &Db) -> DbResult<bool> {
 
 /// Maximum time to the instant, in seconds, at which a one-shot stays with the built-in loop when an external backend
 /// becomes active. A backend that has just sent its wake-up would also deduplicate a new one.
-const STAYS_WITHIN: f64 = 60.0;
+pub(in crate::db) const STAYS_WITHIN: f64 = 60.0;
 
 /// Moves one-shots that await another backend to the active one, at most 500 from each backend. Their old outbox rows
 /// become unwanted, and new ones are wanted. One-shots that are due soon stay with the backend that they await.

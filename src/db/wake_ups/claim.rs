@@ -190,6 +190,13 @@ pub async fn take_over_missed(
                 next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM known k
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
+        ), counted AS (
+            INSERT INTO missed_wake_ups AS t (backend, missed, latest_at)
+            SELECT m.awaits, count(*), now() FROM missed m GROUP BY m.awaits
+            -- Replicas add at the same time, in the same order.
+            ORDER BY m.awaits
+            ON CONFLICT (backend) DO UPDATE
+                SET missed = t.missed + excluded.missed, latest_at = GREATEST(t.latest_at, excluded.latest_at)
         ), noted AS (
             INSERT INTO event_facts (type, instance_id, job_id, data)
             SELECT 'wake_up.missed', m.instance_id, m.job_id, jsonb_build_object('backend', m.awaits, 'schedule_id', m.schedule_id)

@@ -20,6 +20,7 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
                count(u.*) FILTER (WHERE u.state = 'armed') AS "armed!",
                count(u.*) FILTER (WHERE u.state = 'unwanted') AS "unwanted!",
                (SELECT count(*) FROM one_shots o WHERE o.awaits = b.backend AND o.next_attempt_at < now()) AS "overdue!",
+               COALESCE((SELECT t.missed FROM missed_wake_ups t WHERE t.backend = b.backend), 0) AS "missed!",
                max(u.last_error) FILTER (WHERE u.state <> 'armed') AS last_error
         FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
         LEFT JOIN wake_ups u USING (backend)

@@ -20,7 +20,8 @@ pub mod counts;
 pub mod direct;
 pub mod orders;
 
-pub use self::active::{activate, active, concerned, find_active, left, move_to_active};
+pub(in crate::db) use self::active::STAYS_WITHIN;
+pub use self::active::{activate, activate_after, active, concerned, find_active, left, move_to_active};
 pub(super) use self::claim::graces;
 pub use self::claim::{take, take_over_missed};
 pub use self::counts::{counts, untold};

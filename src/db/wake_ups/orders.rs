@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::db::columns::Word;
 use crate::db::seconds::duration;
-use crate::db::{Db, DbResult, auth_profiles};
+use crate::db::{Db, DbResult, job_auth};
 use crate::domain::outbox::{Done, Order, Outbox, ToArm, ToTell, Told};
 
 /// Leases the orders for `backend` that are due, for `lease`. If a replica does not [record](record_results) an order by
@@ -85,12 +85,7 @@ pub async fn take_orders(
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 due_at,
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
-                auth: auth_profiles::effective(
-                    row.job_auth,
-                    row.instance_auth,
-                    row.org_auth,
-                    row.service_auth,
-                ),
+                auth: job_auth::effective(row.job_auth, row.instance_auth, row.org_auth, row.service_auth),
             })
         };
         // A row whose one-shot no longer awaits this backend is cancelled like an unwanted one.

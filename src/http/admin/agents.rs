@@ -278,6 +278,7 @@ pub(super) async fn delete(
     params(
         ("org_id" = Option<OrgId>, Query, description = "Only agents of this org."),
         ("enabled" = Option<bool>, Query, description = "Only enabled (`true`) or only disabled (`false`) agents."),
+        ("unreachable" = Option<bool>, Query, description = "`true`: only agents whose callback is unreachable. Default: false."),
         ("limit" = Option<u32>, Query, description = "Maximum number of agents, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
         ("after" = Option<InstanceId>, Query, description = "Resume after this cursor: the `next` of the previous page."),
     ),
@@ -290,10 +291,12 @@ pub(super) async fn list(
     actor: Actor,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AgentPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["org_id", "enabled", "limit", "after"])?;
+    let query =
+        QueryParams::parse(query.as_deref(), &["org_id", "enabled", "unreachable", "limit", "after"])?;
     let filter = AgentFilter {
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
         enabled: query.flag("enabled")?,
+        unreachable: query.flag("unreachable")? == Some(true),
         ..AgentFilter::default()
     };
     let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);

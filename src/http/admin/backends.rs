@@ -64,7 +64,7 @@ async fn switch(
     if dry_run {
         return Ok((Extension(noted), Json(state.backends.plan_switch(to).await?)));
     }
-    let switch = state.backends.switch(to, force).await?;
+    let switch = state.backends.switch(to, force, None).await?;
     info!(from = %switch.from, %to, switch.generation, force, "scheduler backend switched by an operator");
     Ok((Extension(noted), Json(switch)))
 }

@@ -96,7 +96,6 @@ fn selection(parts: &Parts) -> Vec<(String, String)> {
     let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned();
     let selects = |name: &str| JobFilter::NAMES.iter().chain(&SELECTING).any(|one| *one == name);
     // The line is written before the parameters are checked.
-    let fits = |value: &str| value.len() <= MAX_PARAMETER && !value.contains('\0');
     let mut found: Vec<(String, String)> = Vec::new();
     for (name, value) in pairs {
         if selects(&name) && fits(&value) && found.iter().all(|(known, _)| *known != name) {
@@ -104,6 +103,11 @@ fn selection(parts: &Parts) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// True if the audit log can have a value that was not checked yet.
+pub(in crate::http) fn fits(value: &str) -> bool {
+    value.len() <= MAX_PARAMETER && !value.contains('\0')
 }
 
 /// Returns the outcome of a call in the audit log.

@@ -3,6 +3,7 @@
 use axum::Extension;
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use nas_cron_protocol::admin_api::KeyId;
 use serde::Deserialize;
 use tracing::info;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,7 +13,7 @@ use super::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
 use crate::http::noted::Noted;
-use crate::operations::keys::{ChangedKey, KeyId, KeyList};
+use crate::operations::keys::{ChangedKey, KeyList};
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
@@ -60,7 +61,7 @@ async fn rotate(
     body: Result<JsonBody<RotationRequest>, ApiError>,
 ) -> Result<(Extension<Noted>, Json<ChangedKey>), Problem> {
     let now = body?.0.now;
-    let changed = if now { state.keys.rotate_now().await? } else { state.keys.rotate().await? };
+    let changed = if now { state.keys.rotate_now(None).await? } else { state.keys.rotate(None).await? };
     info!(key.id = changed.kid, state = %changed.state, now, "signing keys rotated by an operator");
     let noted = Noted::about("kid", &changed.kid).and_about("now", now);
     Ok((Extension(noted), Json(changed)))

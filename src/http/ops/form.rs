@@ -64,6 +64,12 @@ impl Form {
         self.text(name).ok_or_else(|| InvalidField::new(name, "is missing").into())
     }
 
+    /// Returns a field that is `true` or `false`; false if it is missing.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
+        let flag = self.text(name).map_or(Ok(false), str::parse);
+        Ok(flag.map_err(|_| InvalidField::new(name, "must be true or false"))?)
+    }
+
     /// Returns the instance that the form is about.
     pub(super) fn instance_id(&self) -> Result<InstanceId, ApiError> {
         Ok(InstanceId::new(self.required("instance_id")?)?)

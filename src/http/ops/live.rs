@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
+use crate::directory::DirectoryError;
 use crate::http::ApiError;
 use crate::operations::{OperationError, OperationResult};
 
@@ -51,6 +52,9 @@ where
         let read = async { read.await.map(Arc::new) };
         self.0.try_get_with(key, read).await.map_err(|error| match &*error {
             OperationError::Unknown(problem) => ApiError::NotFound(problem.clone().into()),
+            error @ OperationError::Directory(DirectoryError::Unknown(_)) => {
+                ApiError::NotFound(error.to_string().into())
+            }
             error => ApiError::Unavailable { reason: error.to_string().into(), retry_after: REFRESH },
         })
     }

@@ -28,19 +28,24 @@ mod session;
 mod sign_in;
 mod view;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-
+use nas_cron_protocol::admin_api::Overview;
 use nas_cron_protocol::{InstanceId, JobId, OrgId};
 
 use self::live::Live;
+use self::session::Session;
 use super::admin::{AdminState, Credentials};
 use super::error::ErrorPage;
 use crate::domain::agent_contact::AgentContact;
 use crate::domain::registration::ShownAgent;
 use crate::http::ApiError;
+use crate::operations::OperationResult;
 use crate::operations::jobs::JobStory;
+use crate::operations::keys::KeyList;
 use crate::operator_sessions::OperatorSessions;
 
 /// State of the operators' page.
@@ -56,12 +61,27 @@ pub(super) struct OpsState {
     stories: Live<(Option<OrgId>, InstanceId, JobId), JobStory>,
     /// The agents of pages that refresh themselves.
     agents: Live<(Option<OrgId>, InstanceId), (ShownAgent, AgentContact)>,
+    /// The signing keys.
+    keys: Live<(), KeyList>,
 }
 
 impl OpsState {
     /// The operators' page beside an admin API.
     pub(super) fn new(admin: AdminState, credentials: Credentials, sessions: OperatorSessions) -> Self {
-        Self { admin, credentials, sessions, stories: Live::default(), agents: Live::default() }
+        Self {
+            admin,
+            credentials,
+            sessions,
+            stories: Live::default(),
+            agents: Live::default(),
+            keys: Live::default(),
+        }
+    }
+
+    /// Returns the overview for a page. The page that follows a form shows what the form has changed.
+    async fn overview(&self, session: &Session) -> OperationResult<Arc<Overview>> {
+        let (overviews, org) = (&self.admin.overviews, session.actor.org_filter());
+        if session.sent.is_some() { overviews.now(org).await } else { overviews.of(org).await }
     }
 }
 
@@ -72,6 +92,7 @@ pub(super) fn router(state: OpsState) -> Router {
         .route("/ops", get(pages::now::show))
         .route("/ops/load", get(pages::load::show))
         .route("/ops/backends", get(pages::backends::show))
+        .route("/ops/backends/switch", get(pages::switch::show))
         .route("/ops/jobs", get(pages::jobs::show))
         .route("/ops/job", get(pages::job::show))
         .route("/ops/batch", get(pages::batch::show).post(pages::batch::chosen))
@@ -80,6 +101,7 @@ pub(super) fn router(state: OpsState) -> Router {
         .route("/ops/agent", get(pages::agent::show))
         .route("/ops/holds", get(pages::holds::show))
         .route("/ops/events", get(pages::events::show))
+        .route("/ops/webhook", get(pages::webhook::show))
         .route("/ops/audit", get(pages::audit::show))
         .route("/ops/actions/{operation}", post(actions::carry_out))
         .route("/ops/sign-out", post(sign_in::sign_out))

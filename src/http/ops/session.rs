@@ -65,7 +65,15 @@ impl Session {
 
     /// True if the operator may carry out an operation, whatever it is about.
     pub(super) fn may(&self, operation: &str) -> bool {
-        access::operation(operation).is_some_and(|row| permitted(&self.actor, row, &[]).is_ok())
+        self.require(operation).is_ok()
+    }
+
+    /// Fails unless the operator may carry out an operation, whatever it is about.
+    pub(super) fn require(&self, operation: &str) -> Result<(), ApiError> {
+        let row = access::operation(operation);
+        let row =
+            row.ok_or_else(|| ApiError::Internal(format!("no operation is named {operation}").into()))?;
+        permitted(&self.actor, row, &[])
     }
 
     /// Returns what every form of the session carries: its token, a fresh ID, and the page to return to.

@@ -42,6 +42,8 @@ pub(crate) fn job() -> Job {
         dormant_reason: None,
         expected_at: None,
         delivered_at: None,
+        superseded_fire_at: None,
+        superseded_untried: None,
     }
 }
 

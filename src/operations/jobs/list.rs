@@ -4,7 +4,7 @@ use chrono::DateTime;
 use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
 use serde::{Deserialize, Serialize};
 
-use crate::db::{auth_profiles, jobs};
+use crate::db::{job_auth, jobs};
 use crate::domain::job::{JobKey, JobPosition};
 use crate::domain::job_filter::JobFilter;
 use crate::operations::{OperationResult, Operations, cursor};
@@ -47,7 +47,7 @@ impl Operations {
     /// Adds the auth profiles to each job.
     pub(super) async fn with_auth(&self, jobs: Vec<Job>) -> OperationResult<Vec<ShownJob>> {
         let names: Vec<_> = jobs.iter().map(|job| (job.instance_id.as_str(), job.job_id.as_str())).collect();
-        let auths = auth_profiles::of_jobs(&self.db, &names).await?;
+        let auths = job_auth::of_jobs(&self.db, &names).await?;
         Ok(jobs.into_iter().zip(auths).map(|(job, auth)| ShownJob { job, auth: auth.into() }).collect())
     }
 }

@@ -21,17 +21,15 @@ impl Operations {
         let job = self.current(instance_id, job_id).await?;
         let limit = i64::from(attempts);
         let attempts = fires::of_job(&self.db, instance_id, job_id, self.org(), None, limit.max(1)).await?;
-        let cancelled_at = match job {
-            Some(_) => None,
-            None => cancelled_jobs::cancelled_at(&self.db, instance_id, job_id, self.org()).await?,
-        };
+        let latest_cancel = cancelled_jobs::latest(&self.db, instance_id, job_id, self.org()).await?;
+        let cancelled_at = latest_cancel.filter(|_| job.is_none()).map(|cancel| cancel.at);
         if job.is_none() && cancelled_at.is_none() && attempts.is_empty() {
             return Err(unknown(instance_id, job_id));
         }
         let why = self.why(instance_id, job_id, job.as_ref(), cancelled_at).await?;
         let job = self.with_auth(job.into_iter().collect()).await?.pop();
         let attempts = if limit == 0 { Vec::new() } else { attempts };
-        Ok(JobDetails { job, why, cancelled_at, attempts })
+        Ok(JobDetails { job, why, cancelled_at, latest_cancel, attempts })
     }
 
     /// Returns the job's current one-shot, if it has one and the caller sees it.
@@ -75,9 +73,9 @@ impl Operations {
         job_id: &JobId,
     ) -> OperationResult<bool> {
         let current = self.current(instance_id, job_id).await?;
-        let cancelled_at = cancelled_jobs::cancelled_at(&self.db, instance_id, job_id, self.org()).await?;
+        let cancel = cancelled_jobs::latest(&self.db, instance_id, job_id, self.org()).await?;
         let attempts = fires::of_job(&self.db, instance_id, job_id, self.org(), None, 1).await?;
-        Ok(current.is_some() || cancelled_at.is_some() || !attempts.is_empty())
+        Ok(current.is_some() || cancel.is_some() || !attempts.is_empty())
     }
 
     async fn why(

@@ -1,9 +1,11 @@
 //! Lists the keys with their next steps.
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::relative;
+use nas_cron_protocol::admin_api::{KeyId, KeyStep, KeyStepKind};
 use nas_cron_protocol::words;
 
-use super::{KeyId, KeyOperations};
+use super::KeyOperations;
 use crate::domain::{KeyState, PrivateHalf, SigningAlg, StoredKey};
 use crate::keys::rotation::{self, Planned, RotationPolicy, Step};
 use crate::keys::sweep::records;
@@ -78,49 +80,18 @@ pub struct Key {
     pub upcoming: Option<KeyStep>,
 }
 
-words!(
-    /// The kind of a step.
-    #[derive(utoipa::ToSchema)]
-    pub enum KeyStepKind {
-        /// A key is generated and published.
-        Generate = "generate",
-        /// The next key starts to sign.
-        Activate = "activate",
-        /// A retired key leaves the JWKS.
-        Remove = "remove",
-    }
-);
-
-/// A planned step of the service.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
-pub struct KeyStep {
-    /// Its kind.
-    pub kind: KeyStepKind,
-    /// The step, for people.
-    #[schema(example = "activate `key-2`")]
-    pub step: String,
-    /// The key of the step; `null` for a key that does not exist yet.
-    #[schema(value_type = Option<KeyId>)]
-    pub kid: Option<String>,
-    /// Earliest time of the step; `null` if it is due.
-    pub at: Option<DateTime<Utc>>,
-    /// The reason, for people.
-    pub reason: String,
-}
-
-impl From<&Planned> for KeyStep {
-    fn from(planned: &Planned) -> Self {
-        Self {
-            kind: match planned.step {
-                Step::Generate { .. } => KeyStepKind::Generate,
-                Step::Activate { .. } => KeyStepKind::Activate,
-                Step::Remove { .. } => KeyStepKind::Remove,
-            },
-            step: planned.step.to_string(),
-            kid: planned.step.kid().map(str::to_owned),
-            at: (planned.at != DateTime::<Utc>::MIN_UTC).then_some(planned.at),
-            reason: planned.step.reason().to_string(),
-        }
+/// Returns a planned step as operators see it.
+pub(in crate::operations) fn step(planned: &Planned) -> KeyStep {
+    KeyStep {
+        kind: match planned.step {
+            Step::Generate { .. } => KeyStepKind::Generate,
+            Step::Activate { .. } => KeyStepKind::Activate,
+            Step::Remove { .. } => KeyStepKind::Remove,
+        },
+        step: planned.step.to_string(),
+        kid: planned.step.kid().map(str::to_owned),
+        at: (planned.at != DateTime::<Utc>::MIN_UTC).then_some(planned.at),
+        reason: planned.step.reason().to_string(),
     }
 }
 
@@ -141,8 +112,31 @@ fn view(now: DateTime<Utc>, keys: &[StoredKey], policy: &RotationPolicy, all: bo
         now,
         rotation: if by_hand { Rotation::ByHand } else { Rotation::Automatic },
         keys: shown.map(|key| one(key, &planned, by_hand, policy)).collect(),
-        upcoming: planned.iter().map(KeyStep::from).collect(),
+        upcoming: planned.iter().map(step).collect(),
     }
+}
+
+/// Returns the next step with a key, for people; `None` if nothing is to come.
+pub fn next_step(now: DateTime<Utc>, key: &Key, by_hand: bool) -> Option<String> {
+    if let Some(step) = &key.upcoming {
+        let when = when(now, step.at);
+        return Some(match step.kind {
+            KeyStepKind::Generate => format!("successor published {when}"),
+            KeyStepKind::Activate => format!("signs {when}"),
+            KeyStepKind::Remove => format!("removed {when}"),
+        });
+    }
+    match (key.state, key.activatable_at) {
+        (KeyState::Next, None) if by_hand => Some("by hand: add it to the agents' JWKS".to_owned()),
+        (KeyState::Next, at @ Some(_)) => Some(format!("by hand: may be activated {}", when(now, at))),
+        (KeyState::Active, _) if by_hand => Some("by hand".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns the time of a step, relative to now.
+pub fn when(now: DateTime<Utc>, at: Option<DateTime<Utc>>) -> String {
+    at.filter(|at| *at > now).map_or_else(|| "now".to_owned(), |at| relative(now, at))
 }
 
 fn one(key: &StoredKey, planned: &[Planned], by_hand: bool, policy: &RotationPolicy) -> Key {
@@ -171,7 +165,7 @@ fn one(key: &StoredKey, planned: &[Planned], by_hand: bool, policy: &RotationPol
         gone_at: record.gone_at,
         seen_at: record.seen_at,
         activatable_at: record.seen_at.filter(|_| waits).map(|seen| seen + policy.lead()),
-        upcoming: upcoming.map(KeyStep::from),
+        upcoming: upcoming.map(step),
     }
 }
 

@@ -7,12 +7,12 @@ mod list;
 mod rotate;
 mod withdraw;
 
-pub use self::list::{Key, KeyList, KeyStep, KeyStepKind, PrivateKeyPlace, Rotation};
+pub(super) use self::list::step;
+pub use self::list::{Key, KeyList, PrivateKeyPlace, Rotation, next_step, when};
 
 use std::sync::Arc;
 
-use nas_cron_protocol::schema::TextSchema;
-use nas_cron_protocol::{InvalidField, check_identifier};
+use nas_cron_protocol::admin_api::KeyId;
 use url::Url;
 
 use super::{OperationError, OperationResult};
@@ -20,32 +20,6 @@ use crate::db::keys::LockedKeys;
 use crate::db::{Db, DbError};
 use crate::domain::{KeyRecord, KeyState, NewKey, SigningAlg};
 use crate::keys::{KeyEncryptionKey, KeyError, RotationPolicy};
-
-/// Maximum length of a key ID, in bytes.
-const MAX_KID: usize = 255;
-
-/// The ID of a key, in paths of the admin API.
-#[derive(Clone, Copy, Debug)]
-pub enum KeyId {}
-
-nas_cron_protocol::text_schema!(
-    KeyId,
-    TextSchema {
-        description: "ID of a signing key: its `kid` in the JWKS.",
-        max_bytes: Some(MAX_KID),
-        pattern: Some(nas_cron_protocol::IDENTIFIER_PATTERN),
-        format: None,
-        example: "key-2",
-    }
-);
-
-impl KeyId {
-    /// Checks a key ID.
-    pub fn check(kid: String) -> Result<String, InvalidField> {
-        check_identifier("kid", &kid, MAX_KID)?;
-        Ok(kid)
-    }
-}
 
 /// The operations on the signing keys of one service.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use nas_cron_base::terminal::span;
 
 use super::{BY_HAND, ChangedKey, KeyOperations, conflict, publish, switch};
-use crate::domain::{KeyState, NewKey};
+use crate::domain::{KeyRecord, KeyState, NewKey};
 use crate::keys::custody;
 use crate::keys::rotation::{self, Reason};
 use crate::keys::sweep::records;
@@ -16,11 +16,13 @@ const CHANGED: &str =
 const LEAKED: &str = "If the old key has leaked, run `nas-cron keys rotate --now`.";
 
 impl KeyOperations {
-    /// Begins a rotation: publishes a next key. If there is one that may sign, activates it.
-    pub async fn rotate(&self) -> OperationResult<ChangedKey> {
+    /// Begins a rotation: publishes a next key. If there is one that may sign, activates it. With `seen`, fails unless this key
+    /// is active, so that a page that is out of date changes nothing.
+    pub async fn rotate(&self, seen: Option<&str>) -> OperationResult<ChangedKey> {
         let fresh = self.generate().await?;
         let mut locked = self.db.lock_signing_keys().await?;
         let keys = records(locked.keys());
+        check_seen(&keys, seen)?;
         let by_hand = rotation::is_by_hand(&keys);
         if let Some(next) = keys.iter().find(|key| key.state == KeyState::Next) {
             if by_hand {
@@ -73,11 +75,13 @@ impl KeyOperations {
         Ok(ChangedKey::new(&fresh.kid, KeyState::Next, text))
     }
 
-    /// Activates the next key at once, for a leaked key. For some minutes, agents may reject fires, which are retried.
-    pub async fn rotate_now(&self) -> OperationResult<ChangedKey> {
+    /// Activates the next key at once, for a leaked key. For some minutes, agents may reject fires, which are retried. `seen` is
+    /// as in [`Self::rotate`].
+    pub async fn rotate_now(&self, seen: Option<&str>) -> OperationResult<ChangedKey> {
         let fresh = self.generate().await?;
         let mut locked = self.db.lock_signing_keys().await?;
         let keys = records(locked.keys());
+        check_seen(&keys, seen)?;
         if rotation::is_by_hand(&keys) {
             return Err(conflict(
                 "--now is refused while an imported key is in use: agents fetch the portal's JWKS and never accept a key \
@@ -110,4 +114,17 @@ impl KeyOperations {
         custody::check(&keys, kek).await?;
         Ok(Some(custody::generate(self.alg, kek).await?))
     }
+}
+
+/// Fails if another key than the one that the caller has seen is active.
+fn check_seen(keys: &[KeyRecord], seen: Option<&str>) -> OperationResult<()> {
+    let Some(seen) = seen else { return Ok(()) };
+    let active = keys.iter().find(|key| key.state == KeyState::Active).map(|key| key.kid.as_str());
+    if active == Some(seen) {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "the keys were changed meanwhile: {} is active now, and not `{seen}`",
+        active.map_or_else(|| "none".to_owned(), |kid| format!("`{kid}`"))
+    )))
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::future::Cache;
 use nas_cron_protocol::admin_api::{
-    BackendOverview, DueMinute, OutboxBacklog, Overview, Replica, ServiceOverview, UpcomingLoad,
+    BackendOverview, DueMinute, Overview, Replica, ServiceOverview, UpcomingLoad,
 };
 use nas_cron_protocol::{BackendName, OrgId};
 
 use self::problems::Found;
+pub use self::problems::UNFINISHED_SWITCH;
 use super::OperationResult;
 use crate::db::overview as statements;
 use crate::db::{Db, DbError, DbResult, directory, fire_minutes, logins, replicas, wake_ups, webhooks};
@@ -74,15 +75,23 @@ impl Overviews {
 
     /// Returns the overview of an org, or with `None` that of the whole service.
     pub async fn of(&self, org_id: Option<&OrgId>) -> OperationResult<Arc<Overview>> {
-        let read = async {
-            let overview = match org_id {
-                Some(org_id) => self.of_org(org_id).await?,
-                None => self.of_service().await?,
-            };
-            Ok(Arc::new(overview))
-        };
-        let read = self.recent.try_get_with(org_id.cloned(), Box::pin(read)).await;
+        let read = self.recent.try_get_with(org_id.cloned(), Box::pin(self.read(org_id))).await;
         Ok(read.map_err(|error: Arc<DbError>| error.again())?)
+    }
+
+    /// Reads the overview now, for a caller that has just changed something. It is then shown to the others, too.
+    pub async fn now(&self, org_id: Option<&OrgId>) -> OperationResult<Arc<Overview>> {
+        let overview = self.read(org_id).await?;
+        self.recent.insert(org_id.cloned(), Arc::clone(&overview)).await;
+        Ok(overview)
+    }
+
+    async fn read(&self, org_id: Option<&OrgId>) -> DbResult<Arc<Overview>> {
+        let overview = match org_id {
+            Some(org_id) => self.of_org(org_id).await?,
+            None => self.of_service().await?,
+        };
+        Ok(Arc::new(overview))
     }
 
     async fn of_org(&self, org_id: &OrgId) -> DbResult<Overview> {
@@ -90,7 +99,7 @@ impl Overviews {
         let webhooks = webhooks::list(&self.db, Some(org_id.as_str()), None).await?;
         let found = Found {
             attention: &attention,
-            grace: self.grace(wake_ups::find_active(&self.db).await?.as_ref()),
+            grace: self.grace(wake_ups::find_active(&self.db).await?.map(|active| active.backend)),
             webhooks: &webhooks,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: None,
@@ -118,22 +127,26 @@ impl Overviews {
                 let minutes = fire_minutes::since(db, minute_of(now) - DAY).await?;
                 let load = statements::load(db, now, minute_of(now) + AHEAD).await?;
                 let replicas = replicas::list(db).await?;
-                let backlog = statements::backlog(db).await?;
-                DbResult::Ok((now, keys, minutes, load, replicas, backlog, wake_ups::find_active(db).await?))
+                let active = wake_ups::find_active(db).await?;
+                // There is none before the first start of the service, which reads this.
+                let first = ActiveBackend { backend: BackendName::Postgres, generation: 1, switched_at: now };
+                let backends = backends(db, active.unwrap_or(first), &minutes, now).await?;
+                DbResult::Ok((now, keys, minutes, load, replicas, backends))
             }
         )?;
         let (attention, webhooks, rare) = first;
-        let (now, keys, minutes, load, replicas, backlog, active) = second;
+        let (now, keys, minutes, load, replicas, backends) = second;
         let service = problems::OfService {
             replicas: &replicas,
             keys: &keys,
-            backlog: &backlog,
+            backlog: &backends.outbox,
+            switch: (backends.active, backends.left),
             alternating: &rare.alternating,
             lost_logins: &rare.lost_logins,
         };
         let found = Found {
             attention: &attention,
-            grace: self.grace(active.as_ref()),
+            grace: self.grace(Some(backends.active)),
             webhooks: &webhooks,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: Some(service),
@@ -146,7 +159,7 @@ impl Overviews {
             problems,
             service: Some(ServiceOverview {
                 replicas: replicas.into_iter().map(|one| shown_replica(one, now)).collect(),
-                backends: backend_overview(active, &minutes, backlog, now),
+                backends,
                 keys: keys::overview(&keys, &self.rules.rotation),
                 fires: fires::overview(&minutes, now),
                 load: filled(&load, now),
@@ -163,8 +176,8 @@ impl Overviews {
         self.rare.try_get_with((), read).await.map_err(|error: Arc<DbError>| error.again())
     }
 
-    fn grace(&self, active: Option<&ActiveBackend>) -> Duration {
-        let of = |active: &ActiveBackend| self.rules.graces.iter().find(|one| one.0 == active.backend);
+    fn grace(&self, active: Option<BackendName>) -> Duration {
+        let of = |active| self.rules.graces.iter().find(|one| one.0 == active);
         active.and_then(of).map_or(Duration::ZERO, |one| one.1)
     }
 }
@@ -182,26 +195,25 @@ fn shown_replica(replica: Registered, now: DateTime<Utc>) -> Replica {
     }
 }
 
-fn backend_overview(
-    active: Option<ActiveBackend>,
+async fn backends(
+    db: &Db,
+    active: ActiveBackend,
     minutes: &[FireMinute],
-    outbox: Vec<OutboxBacklog>,
     now: DateTime<Utc>,
-) -> BackendOverview {
+) -> DbResult<BackendOverview> {
     let missed = |since: DateTime<Utc>| {
         minutes.iter().filter(|minute| minute.minute >= since).map(|minute| minute.missed).sum()
     };
-    // There is none before the first start of the service, which reads this.
-    let active =
-        active.unwrap_or(ActiveBackend { backend: BackendName::Postgres, generation: 1, switched_at: now });
-    BackendOverview {
+    Ok(BackendOverview {
         active: active.backend,
         generation: active.generation,
         switched_at: active.switched_at,
         missed_last_hour: missed(minute_of(now) - TimeDelta::hours(1)),
         missed_last_day: missed(minute_of(now) - DAY),
-        outbox,
-    }
+        missed: statements::missed(db).await?,
+        outbox: statements::backlog(db).await?,
+        left: statements::switch_backlog(db, &active).await?,
+    })
 }
 
 /// Adds the minutes without one-shots.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, Severity};
+use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, Severity, SwitchBacklog};
 
 use crate::db::overview::Attention;
 use crate::diagnosis::{self, Finding, Status};
@@ -10,6 +11,9 @@ use crate::domain::StoredKey;
 use crate::domain::active_backend::Untold;
 use crate::domain::replica::Registered;
 use crate::domain::webhook::Webhook;
+
+/// Name of the check for a switch of backends that is unfinished.
+pub const UNFINISHED_SWITCH: &str = "move";
 
 /// The input of the findings.
 pub(super) struct Found<'a> {
@@ -29,6 +33,8 @@ pub(super) struct OfService<'a> {
     pub(super) backlog: &'a [OutboxBacklog],
     pub(super) alternating: &'a [String],
     pub(super) lost_logins: &'a [String],
+    /// The active backend, and what is left of the switch to it.
+    pub(super) switch: (BackendName, SwitchBacklog),
 }
 
 impl Found<'_> {
@@ -55,13 +61,15 @@ impl Found<'_> {
 }
 
 impl OfService<'_> {
-    fn findings(&self) -> [(&'static str, Finding); 5] {
+    fn findings(&self) -> [(&'static str, Finding); 6] {
         let late: Vec<_> = self.backlog.iter().filter(|one| one.late.count > 0).map(untold).collect();
         let has_run = !self.keys.is_empty();
+        let (to, left) = self.switch;
         [
             ("replicas", diagnosis::replicas(self.replicas, has_run)),
             ("signing key", diagnosis::active_key(self.keys.iter().map(|key| &key.record))),
             ("wake-ups", diagnosis::wake_ups(&late)),
+            (UNFINISHED_SWITCH, diagnosis::switch(left, to)),
             ("homes", diagnosis::homes(self.alternating)),
             ("logins", diagnosis::logins(self.lost_logins)),
         ]

@@ -10,3 +10,4 @@ mod plans;
 mod redrive;
 mod server;
 mod server_of_service;
+mod unreachable;

@@ -57,6 +57,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("state", &["dead", "armed", "dormant", "dead,dormant", "stuck"]),
     ("subject", &["instance_id=agent-17", "instance_id=none"]),
     ("type", &["dead_letter.created", "clock.drifted"]),
+    ("unreachable", &["true", "false"]),
     ("until", &["2020-01-01T00:00:00Z"]),
 ];
 

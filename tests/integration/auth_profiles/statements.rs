@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nas_cron::db::{Db, DbError, auth_profiles, fires, oneshots};
+use nas_cron::db::{Db, DbError, auth_profiles, fires, job_auth, oneshots};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{AuthChoice, AuthPlace, Given, InstanceId, JobId};
@@ -64,7 +64,7 @@ impl Kept {
             "all are examined"
         );
         let mut rounds = 0;
-        while auth_profiles::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
+        while job_auth::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
             rounds += 1;
             assert!(rounds < 10, "pruning must end");
         }

@@ -70,13 +70,17 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
         .sql("INSERT INTO holds (scope, scope_id, reason) VALUES ('org', 'org-1', repeat('reason', 50))")
         .await;
     let webhook = serde_json::json!({"url": format!("{}/{}", ops.world.callback(), "p".repeat(200))});
-    assert_eq!(ops.world.service.admin("POST", "/api/admin/webhooks", Some(&webhook)).await.0, 201);
+    let (status, webhook) = ops.world.service.admin("POST", "/api/admin/webhooks", Some(&webhook)).await;
+    assert_eq!(status, 201, "{webhook}");
+    let webhook = format!("/api/admin/webhooks/{}", webhook["webhook_id"].as_str().unwrap());
+    assert_eq!(ops.world.service.admin("POST", &format!("{webhook}/test"), None).await.0, 200);
     let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
     ops.world.sql(super::now::FIRES).await;
     let mut paths = every_page("inst-1", "nightly");
     let page = |path: &str| path.split('?').next().map(str::to_owned);
     paths.dedup_by(|one, before| page(one) == page(before));
-    paths.extend([job(&long), "/ops/nothing".to_owned()]);
+    let webhook = webhook.replace("/api/admin/webhooks/", "/ops/webhook?webhook_id=");
+    paths.extend([job(&long), webhook, "/ops/nothing".to_owned()]);
     let mut found = Vec::new();
     for theme in ["light", "dark"] {
         for width in [1280, 360] {

@@ -83,6 +83,11 @@ impl Operator {
         self.send(self.http.get(format!("{}{path}", self.base))).await
     }
 
+    /// Loads a page as the script does, without the operator.
+    pub(super) async fn refresh(&self, path: &str) -> Page {
+        self.send(self.http.get(format!("{}{path}", self.base)).header("hx-request", "true")).await
+    }
+
     /// Sends a form.
     pub(super) async fn post(&self, path: &str, fields: &[(String, String)]) -> Page {
         self.post_with(path, fields, &[("sec-fetch-site", "same-origin"), ("origin", "null")]).await
@@ -218,6 +223,7 @@ pub(crate) fn every_page(agent: &str, job: &str) -> Vec<String> {
         with("/ops", &[]),
         with("/ops/load", &[]),
         with("/ops/backends", &[]),
+        with("/ops/backends/switch", &[("backend", "postgres")]),
         with("/ops/jobs", &[]),
         with("/ops/jobs", &[("state", "dead")]),
         with("/ops/jobs", &[("state", "dormant")]),
@@ -239,6 +245,7 @@ pub(crate) fn every_page(agent: &str, job: &str) -> Vec<String> {
         with("/ops/holds", &[]),
         with("/ops/events", &[]),
         with("/ops/events", &[("type", "dead_letter.created")]),
+        with("/ops/webhook", &[("webhook_id", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f")]),
         with("/ops/audit", &[]),
         with("/ops/audit", &[("actor", "config"), ("action", "put_agent")]),
         with("/ops/audit", &[("subject", &format!("instance_id={agent}"))]),

@@ -1,5 +1,6 @@
 //! Agents, holds, dead letters, webhooks and events, and actions on many jobs.
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::fixture::{Ops, Page, job, with};
@@ -275,13 +276,69 @@ async fn webhooks_and_events_are_shown_without_secrets() {
         page.html
     );
     assert!(!page.html.contains(created["secret"].as_str().unwrap()));
-    let page = operator.done("test_webhook", &page.form("test_webhook")).await;
-    assert!(page.html.contains("The receiver"), "{}", page.html);
     for (query, status) in [("type=webhook.tested", 200), ("type=nonsense", 400), ("before=x", 400)] {
         assert_eq!(operator.get(&format!("/ops/events?{query}")).await.status, status, "{query}");
     }
-    let unknown = with(&page.form("test_webhook"), "webhook_id", &Uuid::new_v4().to_string());
+    let path = format!("/ops/webhook?webhook_id={}", created["webhook_id"].as_str().unwrap());
+    let form = operator.get(&path).await.form("test_webhook");
+    let unknown = with(&form, "webhook_id", &Uuid::new_v4().to_string());
     assert_eq!(operator.act("test_webhook", &unknown).await.status, 404);
+}
+
+#[tokio::test]
+async fn one_shots_that_ended_before_an_attempt_are_part_of_the_story() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    let shown = async || {
+        let path = "/api/admin/jobs/inst-1/job";
+        let (status, body) = ops.world.service.admin("GET", path, None).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    };
+    ops.world.arm("job", -1_000).await;
+    ops.world.ended("job", 1).await;
+    ops.armed("job").await;
+    assert_eq!(shown().await["job"].get("superseded_fire_at"), None, "the delivered one was attempted");
+    let untried = shown().await["job"]["fire_at_instant"].clone();
+    let (at, _) = ops.world.arm("job", 7_200_000).await;
+    let job_now = shown().await["job"].clone();
+    assert_eq!((&job_now["superseded_fire_at"], &job_now["superseded_untried"]), (&untried, &1.into()));
+    let page = operator.get(&job("job")).await;
+    assert!(page.html.contains(", which had not been attempted"), "{}", page.html);
+    // The same key again arms nothing, and supersedes nothing.
+    ops.world.again("job", &at).await;
+    assert_eq!(shown().await["job"]["superseded_untried"], 1);
+    ops.world.arm("job", 10_800_000).await;
+    let page = operator.get(&job("job")).await;
+    assert!(page.html.contains(", the last of 2 in a row that had not been attempted"), "{}", page.html);
+    let cancelled = shown().await["job"].clone();
+
+    // Cancelled and armed again: the cancel and what it cancelled stay in the story.
+    ops.world.service.cancel(&ops.world.token, "job").await;
+    let gone = shown().await;
+    assert_eq!(gone["latest_cancel"]["fire_at"], cancelled["fire_at_instant"], "{gone}");
+    assert_eq!(gone["latest_cancel"]["armed_at"], cancelled["created_at"], "{gone}");
+    assert_eq!(gone["latest_cancel"]["at"], gone["cancelled_at"], "{gone}");
+    let armed = "Armed by its agent for";
+    let page = operator.get(&job("job")).await;
+    assert!(
+        page.html.contains("Cancelled by its agent") && page.html.contains("the one-shot for"),
+        "{}",
+        page.html
+    );
+    assert_eq!(page.html.matches(armed).count(), 2, "the delivered one and the cancelled one: {}", page.html);
+    ops.armed("job").await;
+    let again = shown().await;
+    assert_eq!(
+        (&again["cancelled_at"], again["job"].get("superseded_fire_at")),
+        (&Value::Null, None),
+        "{again}"
+    );
+    let page = operator.get(&job("job")).await;
+    assert!(page.html.contains("Cancelled by its agent"), "{}", page.html);
+    assert_eq!(page.html.matches(armed).count(), 3, "{}", page.html);
+    let other = ops.signed_in(&ops.token("desk", "viewer", Some("org-2")).await).await;
+    assert_eq!(other.get(&job("job")).await.status, 404);
 }
 
 #[tokio::test]

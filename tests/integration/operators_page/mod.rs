@@ -6,5 +6,6 @@ mod forms;
 mod lists;
 mod now;
 mod pages;
+mod service;
 mod sessions;
 mod story;

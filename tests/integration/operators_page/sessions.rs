@@ -101,14 +101,13 @@ async fn session_ends_with_its_token_after_disuse_after_its_time_and_by_sign_out
     assert_eq!((page.status, page.header("location")), (303, "/ops/sign-in?next=%2Fops%2Fjobs&ended=true"));
     assert!(page.header("set-cookie").contains("Max-Age=0"));
 
+    let twelve_hours = "closes_at BETWEEN opened_at + interval '719 min' AND opened_at + interval '12 h'";
+    assert_eq!(ops.count(&format!("operator_sessions WHERE {twelve_hours}")).await, 1, "the absolute end");
+
     // Use postpones the end, but not beyond the absolute one. Requests that the page makes by itself do not.
     let operator = ops.signed_in(&token).await;
     ops.world.sql("UPDATE operator_sessions SET expires_at = now() + interval '10 min'").await;
-    let by_itself = client()
-        .get(ops.url("/ops/jobs"))
-        .header("cookie", operator.cookie.as_ref().unwrap())
-        .header("hx-request", "true");
-    assert_eq!(by_itself.send().await.unwrap().status(), 200);
+    assert_eq!(operator.refresh("/ops/jobs").await.status, 200);
     assert_eq!(ops.count("operator_sessions WHERE expires_at > now() + interval '11 min'").await, 0);
     assert_eq!(status(&operator).await, 200);
     assert_eq!(ops.count("operator_sessions WHERE expires_at > now() + interval '29 min'").await, 1);
@@ -191,4 +190,9 @@ async fn session_has_the_role_and_the_org_of_its_token() {
     assert!(page.html.contains("No job has a one-shot yet") && !page.html.contains("org-1"), "{}", page.html);
     assert_eq!(other.get(&job("mine")).await.status, 404);
     assert_eq!(other.get(&job("unknown")).await.status, 404);
+    // What is read once for all who look at a page is not shown to those of another org.
+    for path in [job("mine"), "/ops/agent?instance_id=inst-1".to_owned()] {
+        assert_eq!(viewer.refresh(&path).await.status, 200, "{path}");
+        assert_eq!(other.refresh(&path).await.status, 404, "{path}");
+    }
 }

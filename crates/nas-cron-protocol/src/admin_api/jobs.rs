@@ -91,6 +91,13 @@ pub struct Job {
     pub expected_at: Option<DateTime<Utc>>,
     /// Time of that delivery.
     pub delivered_at: Option<DateTime<Utc>>,
+    /// The instant of the one-shot that this one superseded when it was armed, if that one had not been attempted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_fire_at: Option<DateTime<Utc>>,
+    /// Number of one-shots since the job's latest attempt that were superseded without an attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = 2))]
+    pub superseded_untried: Option<i32>,
 }
 
 /// The current one-shot of a job, and the auth profiles of the job.
@@ -227,8 +234,23 @@ pub struct JobDetails {
     pub why: Why,
     /// Time of the cancel that removed its one-shot.
     pub cancelled_at: Option<DateTime<Utc>>,
+    /// The latest cancel that removed a one-shot, also if the job was armed again since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_cancel: Option<LatestCancel>,
     /// Its latest attempts, the newest first, also those of earlier one-shots.
     pub attempts: Vec<Attempt>,
+}
+
+/// A cancel that removed a job's one-shot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LatestCancel {
+    /// Time of the cancel.
+    pub at: DateTime<Utc>,
+    /// The instant of the one-shot; `null` if an older release cancelled it.
+    pub fire_at: Option<DateTime<Utc>>,
+    /// Time at which the one-shot was armed; `null` if an older release cancelled it.
+    pub armed_at: Option<DateTime<Utc>>,
 }
 
 /// A page of a job's attempts.

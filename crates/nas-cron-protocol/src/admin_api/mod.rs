@@ -4,16 +4,19 @@
 
 mod holds;
 mod jobs;
+mod keys;
 mod orgs;
 mod overview;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
     Attempt, AttemptPage, CancelledJob, DismissedJob, DormantReason, FiredJob, Job, JobDetails, JobPage,
-    NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
+    LatestCancel, NudgedJob, RedriveReport, ShownJob, Why, WhyCode,
 };
+pub use self::keys::{KeyId, KeyStep, KeyStepKind};
 pub use self::orgs::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
 pub use self::overview::{
-    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, OutboxBacklog,
-    Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingKeyStep, UpcomingLoad,
+    AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, MissedWakeUps,
+    OutboxBacklog, Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, SwitchBacklog,
+    UpcomingLoad,
 };

@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::KeyStep;
 use crate::{BackendName, words};
 
 /// A count that may have stopped at its limit.
@@ -27,6 +28,11 @@ impl Count {
     /// A count that stopped at `limit`.
     pub const fn up_to(count: i64, limit: i64) -> Self {
         Self { count, more: count >= limit }
+    }
+
+    /// True if there is none.
+    pub const fn is_zero(self) -> bool {
+        self.count == 0 && !self.more
     }
 
     /// Returns the count with its noun: `1 job`, `10000 or more jobs`.
@@ -167,8 +173,44 @@ pub struct BackendOverview {
     /// Wake-ups that an external backend has missed in the last 24 hours.
     #[cfg_attr(feature = "openapi", schema(example = 0))]
     pub missed_last_day: i64,
+    /// All wake-ups that external backends have missed so far; without those that have missed none.
+    pub missed: Vec<MissedWakeUps>,
     /// The outbox, by backend; without rows for one that has nothing to do.
     pub outbox: Vec<OutboxBacklog>,
+    /// The remaining work of the latest switch.
+    pub left: SwitchBacklog,
+}
+
+/// Wake-ups that an external backend has missed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MissedWakeUps {
+    /// The backend.
+    pub backend: BackendName,
+    /// Their number.
+    #[cfg_attr(feature = "openapi", schema(example = 3))]
+    pub missed: i64,
+    /// Time at which the latest was noticed.
+    pub latest_at: DateTime<Utc>,
+}
+
+/// The remaining work of a switch to the active backend. At most 10,000 of each kind are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SwitchBacklog {
+    /// One-shots that still belong to another backend.
+    pub to_move: Count,
+    /// Wake-ups that are not yet armed at the active backend, of one-shots armed before the switch.
+    pub to_tell: Count,
+    /// Wake-ups that are not yet cancelled at the other backends.
+    pub to_take_back: Count,
+}
+
+impl SwitchBacklog {
+    /// True if nothing is left.
+    pub const fn is_empty(&self) -> bool {
+        self.to_move.is_zero() && self.to_tell.is_zero() && self.to_take_back.is_zero()
+    }
 }
 
 /// Outbox rows of one backend that are due.
@@ -195,7 +237,7 @@ pub struct KeyOverview {
     /// The published keys.
     pub published: Vec<PublishedKey>,
     /// The next steps, the earliest first.
-    pub upcoming: Vec<UpcomingKeyStep>,
+    pub upcoming: Vec<KeyStep>,
 }
 
 /// A published signing key.
@@ -215,26 +257,6 @@ pub struct PublishedKey {
     pub published_at: DateTime<Utc>,
     /// Time from which on it signed.
     pub activated_at: Option<DateTime<Utc>>,
-}
-
-/// A step of the rotation.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct UpcomingKeyStep {
-    /// The step.
-    #[cfg_attr(feature = "openapi", schema(example = "generate and publish the next key"))]
-    pub step: String,
-    /// The key; `null` for one that does not exist yet.
-    #[cfg_attr(feature = "openapi", schema(example = "2027-01-15-5f3a90c2"))]
-    pub kid: Option<String>,
-    /// Its time; `null` if it is due at once.
-    pub at: Option<DateTime<Utc>>,
-    /// Its reason.
-    #[cfg_attr(
-        feature = "openapi",
-        schema(example = "the active key's period ends soon, and caches must learn its successor before")
-    )]
-    pub reason: String,
 }
 
 /// Attempts by their start. Replicas report theirs up to 5 s after each minute; those of a killed one are missing.

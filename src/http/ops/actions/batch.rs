@@ -114,7 +114,11 @@ pub(super) async fn perform(
     if form.text(MATCHING).is_none() {
         let jobs = selected(form)?;
         let tally = many.each(&jobs).await?;
-        return Ok(Done { text: tally.text(before), changed: Some(before + tally.changed), next: None });
+        return Ok(Done {
+            text: tally.text(before),
+            changed: Some(before + tally.changed),
+            ..Done::default()
+        });
     }
     let filter = filter(|name| form.text(name))?;
     let begun = Instant::now();
@@ -131,7 +135,7 @@ pub(super) async fn perform(
         after = page.next;
         if after.is_none() || begun.elapsed() > LONG {
             let changed = Some(before + total.changed);
-            return Ok(Done { text: total.text(before), changed, next: after });
+            return Ok(Done { text: total.text(before), changed, next: after, about: Vec::new() });
         }
     }
 }
@@ -154,7 +158,7 @@ async fn redrive(operations: &Operations, form: &Form, before: i64) -> Result<Do
     let report = operations.redrive(&Redrive { of, per_second }, form.text("after")).await?;
     let changed = before + report.redriven;
     let text = format!("{} redriven.", capital(&counted(changed, "one-shot")));
-    Ok(Done { text, changed: Some(changed), next: report.next })
+    Ok(Done { text, changed: Some(changed), next: report.next, about: Vec::new() })
 }
 
 fn capital(text: &str) -> String {

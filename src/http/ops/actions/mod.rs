@@ -2,10 +2,12 @@
 //! line before the change, the role and the org are checked, and then the operation runs, the same as in the admin API.
 
 mod agents;
+pub(super) mod backends;
 pub(super) mod batch;
 mod holds;
 mod jobs;
-mod webhooks;
+pub(super) mod keys;
+pub(super) mod webhooks;
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -21,12 +23,22 @@ use crate::audit::{Act, AuditOutcome};
 use crate::domain::job_filter::JobFilter;
 use crate::http::ApiError;
 use crate::http::admin::access::{self, permitted};
-use crate::http::admin::gate::outcome;
+use crate::http::admin::gate::{fits, outcome};
 use crate::http::error::{ErrorPage, Failure};
 use crate::operator_sessions::Submission;
 
 /// Fields of a form that the audit log has: they name what it is about.
-const SUBJECTS: [&str; 3] = ["schedule_id", "webhook_id", "per_second"];
+const SUBJECTS: [&str; 9] = [
+    "schedule_id",
+    "webhook_id",
+    "event_id",
+    "per_second",
+    "kid",
+    keys::NOW,
+    "backend",
+    backends::FORCE,
+    webhooks::ENABLED,
+];
 
 /// The result of an action.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +49,8 @@ pub(super) struct Done {
     pub(super) changed: Option<i64>,
     /// Cursor of the rest; `None` if nothing is left.
     pub(super) next: Option<String>,
+    /// Names and values of what it was about that only the result tells, for the audit log.
+    pub(super) about: Vec<(String, String)>,
 }
 
 impl Done {
@@ -77,7 +91,8 @@ pub(super) async fn carry_out(
     };
     let answered = Answered::of(result);
     if let Some(line) = line {
-        ops.admin.audit.end(line, answered.outcome, &[], answered.detail.as_deref()).await;
+        let about = &answered.done.about;
+        ops.admin.audit.end(line, answered.outcome, about, answered.detail.as_deref()).await;
     }
     let stored = Submission {
         submission_id,
@@ -96,7 +111,9 @@ pub(super) async fn carry_out(
 /// Returns the names and values of what a form is about.
 fn subject(form: &Form) -> Vec<(String, String)> {
     let names = JobFilter::NAMES.into_iter().chain(SUBJECTS);
-    names.filter_map(|name| Some((name.to_owned(), form.text(name)?.to_owned()))).collect()
+    let found = names.filter_map(|name| Some((name.to_owned(), form.text(name)?.to_owned())));
+    // The line is written before the fields are checked.
+    found.filter(|(_, value)| fits(value)).collect()
 }
 
 /// The outcome of a form.
@@ -144,9 +161,15 @@ fn is_offered(operation: &str, form: &Form) -> bool {
     if batch::is_meant(form) {
         return batch::OPERATIONS.iter().any(|(id, _)| *id == operation);
     }
-    [jobs::OPERATIONS, holds::OPERATIONS, agents::OPERATIONS, webhooks::OPERATIONS]
-        .concat()
-        .contains(&operation)
+    let files = [
+        jobs::OPERATIONS,
+        holds::OPERATIONS,
+        agents::OPERATIONS,
+        webhooks::OPERATIONS,
+        keys::OPERATIONS,
+        backends::OPERATIONS,
+    ];
+    files.iter().any(|operations| operations.contains(&operation))
 }
 
 async fn perform(
@@ -162,8 +185,10 @@ async fn perform(
         _ if holds::OPERATIONS.contains(&operation) => holds::perform(&operations, operation, form).await,
         _ if agents::OPERATIONS.contains(&operation) => agents::perform(&operations, operation, form).await,
         _ if webhooks::OPERATIONS.contains(&operation) => {
-            webhooks::perform(&admin.webhooks, actor, form).await
+            webhooks::perform(&admin.webhooks, actor, operation, form).await
         }
+        _ if keys::OPERATIONS.contains(&operation) => keys::perform(&admin.keys, operation, form).await,
+        _ if backends::OPERATIONS.contains(&operation) => backends::perform(&admin.backends, form).await,
         _ => jobs::perform(&operations, operation, form, session.now).await,
     }
 }
@@ -226,6 +251,13 @@ impl Action {
     #[must_use]
     pub(super) fn with_input(self, name: &'static str, label: &'static str, value: Option<String>) -> Self {
         Self { input: Some((name, label, value.unwrap_or_default())), ..self }
+    }
+
+    /// Leads to another page than the one that the form is on.
+    #[must_use]
+    pub(super) fn leading_to(mut self, back: &str) -> Self {
+        back.clone_into(&mut self.proof.back);
+        self
     }
 
     /// Adds a field for a reason.

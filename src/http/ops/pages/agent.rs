@@ -8,6 +8,7 @@ use nas_cron_base::terminal::span;
 use nas_cron_protocol::{InstanceId, InvalidField};
 
 use super::agent_view::badges;
+use super::subject::Subject;
 use crate::domain::agent_contact::AgentContact;
 use crate::domain::registration::{Agent, ShownAgent};
 use crate::http::ApiError;
@@ -15,7 +16,7 @@ use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
 use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
-use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{Html, command, id, job, link, shown, text, when, whole_id, with_query};
 
@@ -23,18 +24,11 @@ use crate::http::ops::view::{Html, command, id, job, link, shown, text, when, wh
 #[template(path = "agent.html")]
 struct AgentPage {
     frame: Frame,
-    here: String,
-    instance_id: Html,
-    org: Html,
-    badges: Vec<(Tone, String)>,
+    subject: Subject,
     /// Consequences of its state for its fires.
     notes: Vec<Html>,
-    facts: Vec<(&'static str, Html)>,
     /// Numbers of its jobs, each with the list that it counts.
     counts: Vec<(&'static str, i64, String)>,
-    actions: Vec<Action>,
-    command: Html,
-    audit: String,
 }
 
 /// Shows an agent.
@@ -60,22 +54,29 @@ pub(in crate::http::ops) async fn show(
     let jobs = |state: &[(&str, &str)]| {
         with_query("/ops/jobs", [("instance_id", name)].into_iter().chain(state.iter().copied()))
     };
+    let org = link(&with_query("/ops/agents", [("org_id", agent.org_id.as_str())]), &id(&agent.org_id));
+    let subject = Subject {
+        kind: "Agent",
+        name: whole_id(name),
+        of: Html::joined([text("of org "), org]),
+        here: Some(session.here()),
+        question: "State",
+        badges: badges(agent),
+        state: text(""),
+        actions: actions(&session, agent),
+        facts: ("Contact", facts(found, contact, now)),
+        audit: with_query("/ops/audit", [("subject", format!("instance_id={name}").as_str())]),
+        command: shown(&command(["agents", "show", name])),
+    };
     let page = AgentPage {
         frame: session.frame(format!("Agent {name}")).of(Section::Agents).below("Agents", "/ops/agents"),
-        here: session.here(),
-        instance_id: whole_id(name),
-        org: link(&with_query("/ops/agents", [("org_id", agent.org_id.as_str())]), &id(&agent.org_id)),
-        badges: badges(agent),
+        subject,
         notes: notes(agent, contact, now),
-        facts: facts(found, contact, now),
         counts: vec![
             ("Scheduled", agent.armed, jobs(&[])),
             ("Parked", agent.parked, jobs(&[("parked", "true")])),
             ("Dead or stuck", agent.dead, jobs(&[("state", "dead,stuck")])),
         ],
-        actions: actions(&session, agent),
-        command: shown(&command(["agents", "show", name])),
-        audit: with_query("/ops/audit", [("subject", format!("instance_id={name}").as_str())]),
     };
     Ok(rendered(&page))
 }

@@ -74,9 +74,8 @@ pub(in crate::http::ops) async fn show(
     kept.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name, "true")));
     let mut words = vec!["agents", "list"];
     words.extend(org.iter().flat_map(|org| ["--org", org]));
-    if disabled {
-        words.push("--disabled");
-    }
+    words.extend(disabled.then_some("--disabled"));
+    words.extend(unreachable.then_some("--unreachable"));
     let shown_page = AgentsPage {
         frame: session.frame("Agents").of(Section::Agents),
         search: search.unwrap_or_default().to_owned(),
@@ -89,7 +88,7 @@ pub(in crate::http::ops) async fn show(
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: (search.is_none() && !unreachable).then(|| shown(&command(words))),
+        command: search.is_none().then(|| shown(&command(words))),
     };
     Ok(rendered(&shown_page))
 }

@@ -4,18 +4,17 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use nas_cron_base::terminal::counted;
 
+use super::webhook_view::{last_result, scope, shown_url, state, types};
 use crate::domain::event::{Event, EventFilter, EventType};
-use crate::domain::webhook::{Webhook, WebhookState};
+use crate::domain::webhook::Webhook;
 use crate::http::error::ErrorPage;
 use crate::http::extract::refuse;
 use crate::http::ops::OpsState;
-use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, id, shown, text, when, when_any, with_query};
+use crate::http::ops::view::{Html, command, id, link, shown, text, when, when_any, with_query};
 
 /// Events of a page.
 const PER_PAGE: u32 = 50;
@@ -35,17 +34,14 @@ struct EventsPage {
 }
 
 struct WebhookRow {
-    /// Without its query, which may be a secret.
     url: Html,
     description: Html,
     scope: Html,
     types: String,
-    tone: Tone,
-    state: String,
+    badge: (Tone, String),
     pending: i64,
     last: Html,
     next: Html,
-    actions: Vec<Action>,
 }
 
 struct EventRow {
@@ -79,7 +75,7 @@ pub(in crate::http::ops) async fn show(
     });
     let page = EventsPage {
         frame: session.frame("Events and webhooks").of(Section::Events),
-        webhooks: webhooks.iter().map(|webhook| webhook_row(&session, webhook)).collect(),
+        webhooks: webhooks.iter().map(|webhook| webhook_row(webhook, session.now)).collect(),
         kind: kind.unwrap_or_default().to_owned(),
         kinds: EventType::WORDS,
         rows: events.items.iter().map(|event| event_row(event, session.now)).collect(),
@@ -89,36 +85,17 @@ pub(in crate::http::ops) async fn show(
     Ok(rendered(&page))
 }
 
-fn webhook_row(session: &Session, of: &Webhook) -> WebhookRow {
-    let tone = match of.state {
-        WebhookState::Enabled if of.failures == 0 => Tone::Calm,
-        WebhookState::Enabled => Tone::Warning,
-        WebhookState::Disabled => Tone::Calm,
-        WebhookState::Gone | WebhookState::Failed => Tone::Alarm,
-    };
-    let last = match (&of.last_error, of.last_status) {
-        (Some(error), _) => text(error),
-        (None, Some(status)) => text(&format!("status {status}")),
-        (None, None) => Html::dash(),
-    };
-    let failures = if of.failures > 0 {
-        format!(", {} failed", counted(i64::from(of.failures), "attempt"))
-    } else {
-        String::new()
-    };
+fn webhook_row(of: &Webhook, now: DateTime<Utc>) -> WebhookRow {
     let name = of.webhook_id.to_string();
-    let test = Action::offered(session, "test_webhook", "Send a test", &command(["webhooks", "test", &name]));
     WebhookRow {
-        url: text(of.url.split('?').next().unwrap_or_default()),
+        url: link(&with_query("/ops/webhook", [("webhook_id", name.as_str())]), &shown_url(of)),
         description: of.description.as_deref().map_or_else(Html::dash, text),
-        scope: of.org_id.as_deref().map_or_else(|| text("the whole service"), id),
-        types: of.types.as_ref().map_or_else(|| "all types".to_owned(), |types| types.join(", ")),
-        tone,
-        state: format!("{}{failures}", of.state),
+        scope: scope(of),
+        types: types(of),
+        badge: state(of),
         pending: of.pending,
-        last,
-        next: when_any(of.next_attempt_at, session.now),
-        actions: test.map(|action| action.about("webhook_id", name)).into_iter().collect(),
+        last: last_result(of),
+        next: when_any(of.next_attempt_at, now),
     }
 }
 

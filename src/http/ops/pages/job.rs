@@ -8,6 +8,7 @@ use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
 use super::job_view::{badges, result};
+use super::subject::Subject;
 use super::timeline::{Entry, entries};
 use crate::domain::recurrence::{Expectation, RecurrenceKind};
 use crate::http::ApiError;
@@ -16,7 +17,7 @@ use crate::http::extract::QueryParams;
 use crate::http::ops::OpsState;
 use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
-use crate::http::ops::frame::{Frame, Section, Tone};
+use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
     Html, agent, command, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
@@ -26,20 +27,11 @@ use crate::http::ops::view::{
 #[template(path = "job.html")]
 struct JobPage {
     frame: Frame,
-    /// Path of this page, which the script loads again.
-    here: String,
-    job_id: Html,
-    agent: Html,
-    badges: Vec<(Tone, String)>,
-    why: Html,
+    subject: Subject,
     fix: Option<Html>,
-    facts: Vec<(&'static str, Html)>,
-    actions: Vec<Action>,
-    command: Html,
     /// The pattern of its fires, if its history shows one.
     recurrence: Option<Html>,
     timeline: Vec<Entry>,
-    audit: String,
 }
 
 /// Shows a job.
@@ -55,24 +47,29 @@ pub(in crate::http::ops) async fn show(
     let details = &story.details;
     let current = details.job.as_ref().map(|shown| &shown.job);
     let title = format!("Job {job_id}");
+    let subject = Subject {
+        kind: "Job",
+        name: whole_id(job_id.as_str()),
+        of: Html::joined([text("of agent "), link(&agent(instance_id.as_str()), &id(instance_id.as_str()))]),
+        here: Some(session.here()),
+        question: "Why has it not fired?",
+        badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
+        state: text(&details.why.text),
+        actions: actions(&session, &instance_id, &job_id, current),
+        facts: ("One-shot", facts(details, session.now)),
+        audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
+        command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
+    };
     let page = JobPage {
         frame: session
             .frame(title)
             .of(Section::Jobs)
             .below("Jobs", "/ops/jobs")
             .below(instance_id.as_str(), &with_query("/ops/jobs", [("instance_id", instance_id.as_str())])),
-        here: session.here(),
-        job_id: whole_id(job_id.as_str()),
-        agent: link(&agent(instance_id.as_str()), &id(instance_id.as_str())),
-        badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
-        why: text(&details.why.text),
+        subject,
         fix: details.why.fix.as_deref().map(with_commands),
-        facts: facts(details, session.now),
-        actions: actions(&session, &instance_id, &job_id, current),
-        command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
         recurrence: story.recurrence.as_ref().map(|expected| recurrence(expected, current, session.now)),
         timeline: entries(&story, session.now),
-        audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
     };
     Ok(rendered(&page))
 }

@@ -47,7 +47,7 @@ pub(in crate::http::ops) async fn show(
     session: Session,
 ) -> Result<Response, ErrorPage> {
     session.params(&[])?;
-    let overview = ops.admin.overviews.of(session.actor.org_filter()).await?;
+    let overview = ops.overview(&session).await?;
     let now = session.now;
     let load = overview.service.as_ref().map(|service| Load {
         at: when(overview.at, now),

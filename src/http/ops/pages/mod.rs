@@ -3,7 +3,9 @@
 mod agent_view;
 mod job_view;
 mod parts;
+mod subject;
 mod timeline;
+mod webhook_view;
 
 pub(super) mod agent;
 pub(super) mod agents;
@@ -17,3 +19,5 @@ pub(super) mod job;
 pub(super) mod jobs;
 pub(super) mod load;
 pub(super) mod now;
+pub(super) mod switch;
+pub(super) mod webhook;

@@ -63,7 +63,7 @@ pub(in crate::http::ops) async fn show(
     session: Session,
 ) -> Result<Response, ErrorPage> {
     session.params(&[])?;
-    let overview = ops.admin.overviews.of(session.actor.org_filter()).await?;
+    let overview = ops.overview(&session).await?;
     let now = session.now;
     let page = NowPage {
         frame: session.frame("Now").of(Section::Now),
@@ -102,7 +102,7 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
         "holds" => (HOLDS, "Holds"),
         "webhooks" => ("/ops/events", "Webhooks"),
         "signing key" => ("/ops/backends#keys", "Signing keys"),
-        "wake-ups" => ("/ops/backends", "Backends"),
+        "wake-ups" | "move" => ("/ops/backends", "Backends"),
         "homes" | "logins" => (AGENTS, "Agents"),
         _ => return None,
     })

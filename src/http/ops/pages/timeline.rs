@@ -1,13 +1,13 @@
 //! The story of a job as a timeline: what comes next, its one-shots, its attempts, and changes by operators.
 //!
-//! The service keeps a job's current one-shot and its attempts. A one-shot that another one superseded, or that was cancelled,
-//! before its first attempt has left no trace.
+//! The service keeps a job's current one-shot, its attempts, and the latest cancel. Of one-shots that others superseded before
+//! their first attempt, the current one has the instant of the latest, and their number since the latest attempt.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::span;
-use nas_cron_protocol::admin_api::{Attempt, Job};
+use nas_cron_protocol::admin_api::{Attempt, Job, JobDetails};
 use nas_cron_protocol::{FireOutcome, OneShotState, ScheduleId};
 
 use crate::audit::{AuditLine, AuditOutcome};
@@ -32,7 +32,7 @@ pub(super) struct Entry {
 pub(super) fn entries(story: &JobStory, now: DateTime<Utc>) -> Vec<Entry> {
     let job = story.details.job.as_ref().map(|shown| &shown.job);
     let mut entries: Vec<_> = job.into_iter().flat_map(|job| coming(job, now)).collect();
-    entries.extend(arms(&story.details.attempts, job, now));
+    entries.extend(arms(&story.details, job, now));
     entries.extend(story.details.attempts.iter().map(|attempt| attempted(attempt, job, now)));
     entries.extend(story.changes.iter().map(|line| changed(line, now)));
     entries.extend(cancelled(story, now));
@@ -58,34 +58,70 @@ fn coming(job: &Job, now: DateTime<Utc>) -> Vec<Entry> {
     next.into_iter().chain(expected).chain(dormant).collect()
 }
 
-/// The provisions: that of the current one-shot, and those of attempts.
-fn arms(attempts: &[Attempt], job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
-    let mut arms: HashMap<ScheduleId, (DateTime<Utc>, DateTime<Utc>, bool)> = HashMap::new();
-    for attempt in attempts {
+/// A one-shot that was armed.
+struct Arm {
+    armed_at: DateTime<Utc>,
+    fire_at: DateTime<Utc>,
+    /// True if its attempts have ended it.
+    ended: bool,
+    /// The instant of the one-shot that it superseded before an attempt, and the number of those since the latest attempt.
+    superseded: Option<(DateTime<Utc>, i32)>,
+}
+
+/// The provisions: that of the current one-shot, that of the cancelled one, and those of attempts.
+fn arms(details: &JobDetails, job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
+    let mut arms: HashMap<ScheduleId, Arm> = HashMap::new();
+    for attempt in &details.attempts {
         let Some(armed_at) = attempt.armed_at else { continue };
         let ended =
             matches!(attempt.outcome, FireOutcome::Delivered | FireOutcome::Gone | FireOutcome::Dropped);
-        let arm = arms.entry(attempt.schedule_id).or_insert((armed_at, attempt.fire_at, false));
-        arm.2 |= ended;
+        let arm = Arm { armed_at, fire_at: attempt.fire_at, ended: false, superseded: None };
+        arms.entry(attempt.schedule_id).or_insert(arm).ended |= ended;
     }
     if let Some(job) = job {
-        let ended = matches!(job.state, OneShotState::Delivered | OneShotState::Dead | OneShotState::Stuck);
-        arms.insert(job.schedule_id, (job.created_at, job.fire_at_instant, ended));
+        let arm = Arm {
+            armed_at: job.created_at,
+            fire_at: job.fire_at_instant,
+            ended: matches!(job.state, OneShotState::Delivered | OneShotState::Dead | OneShotState::Stuck),
+            superseded: job.superseded_fire_at.map(|at| (at, job.superseded_untried.unwrap_or(1))),
+        };
+        arms.insert(job.schedule_id, arm);
     }
     let mut arms: Vec<_> = arms.into_values().collect();
-    arms.sort_unstable();
+    // One that was cancelled before its first attempt.
+    let cancelled = details.latest_cancel.and_then(|cancel| Some((cancel.armed_at?, cancel.fire_at?)));
+    if let Some((armed_at, fire_at)) = cancelled.filter(|(at, _)| arms.iter().all(|arm| arm.armed_at != *at))
+    {
+        arms.push(Arm { armed_at, fire_at, ended: true, superseded: None });
+    }
+    arms.sort_unstable_by_key(|arm| arm.armed_at);
     let mut before: Option<(DateTime<Utc>, bool)> = None;
     let mut entries = Vec::with_capacity(arms.len());
-    for (armed_at, fire_at, ended) in arms {
-        let title = Html::joined([text("Armed by its agent for "), when(fire_at, now)]);
-        let mut armed = entry(armed_at, now, Tone::Calm, title);
-        if let Some((superseded, false)) = before {
-            armed.facts.push(Html::joined([text("supersedes the one-shot for "), when(superseded, now)]));
-        }
-        before = Some((fire_at, ended));
+    for arm in arms {
+        let title = Html::joined([text("Armed by its agent for "), when(arm.fire_at, now)]);
+        let mut armed = entry(arm.armed_at, now, Tone::Calm, title);
+        armed.facts.extend(superseded(&arm, before, now));
+        before = Some((arm.fire_at, arm.ended));
         entries.push(armed);
     }
     entries
+}
+
+/// Describes the one-shot that another one superseded. `before` is the one before it of which the history knows: its instant,
+/// and whether it has ended.
+fn superseded(arm: &Arm, before: Option<(DateTime<Utc>, bool)>, now: DateTime<Utc>) -> Option<Html> {
+    let supersedes = |at| [text("supersedes the one-shot for "), when(at, now)];
+    match (arm.superseded, before) {
+        (Some((at, 1)), _) => {
+            Some(Html::joined(supersedes(at).into_iter().chain([text(", which had not been attempted")])))
+        }
+        (Some((at, untried)), _) => {
+            let rest = format!(", the last of {untried} in a row that had not been attempted");
+            Some(Html::joined(supersedes(at).into_iter().chain([text(&rest)])))
+        }
+        (None, Some((at, false))) => Some(Html::joined(supersedes(at))),
+        (None, _) => None,
+    }
 }
 
 fn attempted(attempt: &Attempt, job: Option<&Job>, now: DateTime<Utc>) -> Entry {
@@ -126,15 +162,20 @@ fn changed(line: &AuditLine, now: DateTime<Utc>) -> Entry {
     changed
 }
 
-/// The cancel that removed the job's one-shot, and who cancelled.
+/// The latest cancel that removed a one-shot of the job, and who cancelled.
 fn cancelled(story: &JobStory, now: DateTime<Utc>) -> Option<Entry> {
-    let at = story.details.cancelled_at?;
+    let cancel = story.details.latest_cancel?;
     let by = story.changes.iter().find(|line| {
-        line.action == "cancel_job" && line.outcome == AuditOutcome::Done && (at - line.at).abs() < CANCEL
+        line.action == "cancel_job"
+            && line.outcome == AuditOutcome::Done
+            && (cancel.at - line.at).abs() < CANCEL
     });
     let title = match by {
         Some(line) => Html::joined([text("Cancelled by "), id(&line.actor)]),
         None => text("Cancelled by its agent"),
     };
-    Some(entry(at, now, Tone::Warning, title))
+    let mut cancelled = entry(cancel.at, now, Tone::Warning, title);
+    let of = |at| Html::joined([text("the one-shot for "), when(at, now)]);
+    cancelled.facts.extend(cancel.fire_at.map(of));
+    Some(cancelled)
 }
