@@ -17,7 +17,9 @@ use nas_cron_protocol::{BackendName, OrgId};
 use self::problems::Found;
 use super::OperationResult;
 use crate::db::overview as statements;
-use crate::db::{Db, DbError, DbResult, directory, fire_minutes, logins, replicas, wake_ups, webhooks};
+use crate::db::{
+    Db, DbError, DbResult, directory, fire_minutes, logins, quotas, replicas, wake_ups, webhooks,
+};
 use crate::diagnosis;
 use crate::domain::active_backend::ActiveBackend;
 use crate::domain::fire_minutes::{FireMinute, minute_of};
@@ -88,10 +90,12 @@ impl Overviews {
     async fn of_org(&self, org_id: &OrgId) -> DbResult<Overview> {
         let attention = statements::of_org(&self.db, org_id, diagnosis::READ_HOLDS).await?;
         let webhooks = webhooks::list(&self.db, Some(org_id.as_str()), None).await?;
+        let nearly_used = quotas::nearly_used(&self.db, Some(org_id), diagnosis::READ_QUOTAS).await?;
         let found = Found {
             attention: &attention,
             grace: self.grace(wake_ups::find_active(&self.db).await?.as_ref()),
             webhooks: &webhooks,
+            nearly_used: &nearly_used,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: None,
         };
@@ -111,7 +115,8 @@ impl Overviews {
             async {
                 let attention = statements::of_service(db, diagnosis::READ_HOLDS).await?;
                 let webhooks = webhooks::list(db, None, None).await?;
-                DbResult::Ok((attention, webhooks, self.rare().await?))
+                let nearly_used = quotas::nearly_used(db, None, diagnosis::READ_QUOTAS).await?;
+                DbResult::Ok((attention, webhooks, nearly_used, self.rare().await?))
             },
             async {
                 let (now, keys) = db.signing_keys_now().await?;
@@ -122,7 +127,7 @@ impl Overviews {
                 DbResult::Ok((now, keys, minutes, load, replicas, backlog, wake_ups::find_active(db).await?))
             }
         )?;
-        let (attention, webhooks, rare) = first;
+        let (attention, webhooks, nearly_used, rare) = first;
         let (now, keys, minutes, load, replicas, backlog, active) = second;
         let service = problems::OfService {
             replicas: &replicas,
@@ -135,6 +140,7 @@ impl Overviews {
             attention: &attention,
             grace: self.grace(active.as_ref()),
             webhooks: &webhooks,
+            nearly_used: &nearly_used,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: Some(service),
         };

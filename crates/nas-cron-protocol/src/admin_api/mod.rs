@@ -6,6 +6,7 @@ mod holds;
 mod jobs;
 mod orgs;
 mod overview;
+mod quotas;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
@@ -17,3 +18,4 @@ pub use self::overview::{
     AttentionCounts, BackendOverview, Count, DueMinute, FireOverview, FireSpan, KeyOverview, OutboxBacklog,
     Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, UpcomingKeyStep, UpcomingLoad,
 };
+pub use self::quotas::{QuotaScope, QuotaUse};
