@@ -107,8 +107,7 @@ impl Quotas {
         let found = ride_out(deadline, || quotas::count(&self.db, target, default)).await?;
         let quota = found.own.unwrap_or(default);
         let nearly_used = is_nearly_used(found.armed, quota);
-        let count = Count { quota, armed: found.armed, begun, took: begun.elapsed() };
-        if counted.store(count, nearly_used) {
+        if counted.store(Count { quota, armed: found.armed, begun }, nearly_used) {
             // Only for operators: no provision fails because of it.
             if let Err(error) = quotas::note_nearly_used(&self.db, target, quota, found.armed).await {
                 warn!(%error, scope = %target.scope(), scope.id = target.id(), "noting a nearly used quota failed");

@@ -9,15 +9,18 @@ use tokio::time::Instant;
 
 /// Time for which a count admits jobs that use a part of the room.
 const ADMITS_FOR: Duration = Duration::from_secs(10);
-/// The same as a multiple of what the count took, if that is longer.
-const ADMITS_FOR_AT_LEAST: u32 = 500;
+/// The same as a multiple of the time for which it refuses, if that is longer.
+const ADMITS_FOR_AT_LEAST: u32 = 10;
 /// The part of the room that is used without another count: other replicas may use such parts at the same time.
 const PART: i64 = 8;
-/// A count refuses for so many times what it took. So the counts of a caller that is refused take a fiftieth of the time.
-const RECENT: u32 = 50;
-/// Duration from which on a count is too expensive to be repeated for each part of the room. While it is recent, it admits all
-/// that fits.
-const EXPENSIVE: Duration = Duration::from_millis(20);
+/// Time for which a count refuses. With the time for each armed job, it is some 50 times what the count takes, so that a caller
+/// that is refused costs a fiftieth of a database session.
+const REFUSES_FOR: Duration = Duration::from_millis(50);
+/// The same for each armed job.
+const REFUSES_FOR_EACH: Duration = Duration::from_micros(20);
+/// Armed jobs from which on a count is too expensive to be repeated for each part of the room, which takes 40 ms. While it is
+/// recent, it admits all that fits.
+const EXPENSIVE: i64 = 100_000;
 /// Interval between notes about the same quota.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
 
@@ -30,8 +33,6 @@ pub(super) struct Count {
     pub(super) armed: i64,
     /// Time before which all that was durable is counted.
     pub(super) begun: Instant,
-    /// Time that it took.
-    pub(super) took: Duration,
 }
 
 /// The armed jobs of one instance or org, as far as this process knows.
@@ -127,15 +128,20 @@ impl Counted {
 }
 
 impl Count {
+    /// Time for which it refuses.
+    fn refuses_for(&self) -> Duration {
+        REFUSES_FOR + REFUSES_FOR_EACH * u32::try_from(self.armed).unwrap_or(u32::MAX)
+    }
+
     fn is_recent(&self, now: Instant) -> bool {
-        now.duration_since(self.begun) < self.took * RECENT
+        now.duration_since(self.begun) < self.refuses_for()
     }
 
     /// Returns true if one more job after `used` others needs no other count.
     fn admits(&self, used: i64, now: Instant) -> bool {
         let age = now.duration_since(self.begun);
-        (self.took >= EXPENSIVE && self.is_recent(now))
-            || (age < ADMITS_FOR.max(self.took * ADMITS_FOR_AT_LEAST)
+        (self.armed >= EXPENSIVE && self.is_recent(now))
+            || (age < ADMITS_FOR.max(self.refuses_for() * ADMITS_FOR_AT_LEAST)
                 && (used + 1) * PART <= self.quota - self.armed)
     }
 }
@@ -164,10 +170,8 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
     fn count(quota: i64, armed: i64, begun: Instant) -> Count {
-        Count { quota, armed, begun, took: MS }
+        Count { quota, armed, begun }
     }
 
     fn counted(count: Count) -> Arc<Counted> {
@@ -189,9 +193,9 @@ mod tests {
         let counted = counted(count(5, 2, now));
         assert!((0..3).all(|_| arms(&counted, now, true)));
         assert!(matches!(counted.decide(now, true), Verdict::Full { quota: 5, armed: 5 }));
-        assert!(matches!(counted.decide(now + MS * (RECENT - 1), false), Verdict::Full { .. }));
+        assert!(matches!(counted.decide(now + REFUSES_FOR, false), Verdict::Full { .. }));
         // Not refused by a count that may be outdated.
-        assert!(matches!(counted.decide(now + MS * RECENT, false), Verdict::Unknown));
+        assert!(matches!(counted.decide(now + REFUSES_FOR * 2, false), Verdict::Unknown));
     }
 
     #[test]
@@ -237,13 +241,13 @@ mod tests {
     #[test]
     fn expensive_count_is_used_longer() {
         let now = Instant::now();
-        let counted = counted(Count { took: MS * 300, ..count(1_000_000, 999_990, now) });
-        let recent = now + Duration::from_secs(14);
+        let counted = counted(count(1_000_000, 999_990, now));
+        let recent = now + Duration::from_secs(19);
         assert!((0..10).all(|_| arms(&counted, recent, false)));
         assert!(matches!(counted.decide(recent, false), Verdict::Full { .. }));
-        let far = self::counted(Count { took: MS * 300, ..count(1_000_000, 900_000, now) });
-        assert!(far.foreseen(now + Duration::from_mins(2)).is_some());
-        assert!(far.foreseen(now + Duration::from_mins(3)).is_none());
+        let far = self::counted(count(1_000_000, 900_000, now));
+        assert!(far.foreseen(now + Duration::from_mins(3)).is_some());
+        assert!(far.foreseen(now + Duration::from_mins(4)).is_none());
     }
 
     #[test]
