@@ -152,6 +152,12 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
 
+# ABUSE adds arguments: make abuse ABUSE="--only redrives --phase 10"
+.PHONY: abuse
+abuse: postgres ## measure what healthy agents notice of floods, bombs and loops, about 7 min; writes target/abuse.md
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@ulimit -n "$$(ulimit -Hn)"; $(WITH_POSTGRES) cargo run --locked --quiet --release --package nas-cron-testing --bin abuse -- $(ABUSE)
+
 # BENCH adds arguments: make bench-scale BENCH="--short"
 .PHONY: bench-scale
 bench-scale: postgres ## measure herds, replicas, growth and idle load, about an hour and 25 GB; writes target/bench-scale

@@ -40,6 +40,7 @@ use crate::domain::release::{COMMIT, VERSION};
 use crate::heartbeat::Heartbeats;
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
+use crate::http::pace::Pace;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::keys::{KeyError, KeyRing};
@@ -47,6 +48,7 @@ use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
+use crate::quotas::Quotas;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 use crate::traces::Exporting;
@@ -141,7 +143,13 @@ impl App {
         let parts = Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
-                one_shots: OneShots::new(db.clone(), arm_rules(config), config.history_retention),
+                one_shots: OneShots::new(
+                    db.clone(),
+                    arm_rules(config),
+                    Quotas::new(db.clone(), config.quotas),
+                    config.history_retention,
+                ),
+                pace: Arc::new(Pace::new(descriptors.requests_at_once())),
                 profiles: Profiles::new(db.clone()),
                 backends: Arc::clone(&backends),
                 scheduler: Arc::clone(&scheduler),

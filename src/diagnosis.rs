@@ -5,6 +5,7 @@ mod agents;
 mod backends;
 mod jobs;
 mod keys;
+mod quotas;
 mod replicas;
 mod webhooks;
 
@@ -14,6 +15,7 @@ pub use self::agents::{READ, homes, logins};
 pub use self::backends::{switch, wake_ups};
 pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};
 pub use self::keys::active_key;
+pub use self::quotas::{READ_QUOTAS, quotas};
 pub use self::replicas::{is_running, replicas};
 pub use self::webhooks::webhooks;
 

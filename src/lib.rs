@@ -90,6 +90,7 @@ pub mod oneshot;
 pub mod operations;
 pub mod operator_sessions;
 pub mod own_portal;
+pub mod quotas;
 pub mod scheduler;
 pub mod shutdown;
 pub mod store_error;

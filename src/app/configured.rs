@@ -122,7 +122,7 @@ pub(super) fn admin(
     let configured = config.backends.configured();
     Ok(AdminState {
         directory: Directory::new(db.clone()),
-        operations: Operations::new(db.clone()),
+        operations: Operations::new(db.clone(), config.quotas),
         overviews: Overviews::new(db.clone(), overview_rules(config)?),
         profiles: Profiles::new(db.clone()),
         identities: IdentityRegistry::new(db.clone()),
@@ -192,6 +192,7 @@ pub(super) fn scheduler_rules(config: &Config) -> SchedulerRules {
             history_retention: config.history_retention,
             error_text_retention: config.error_text_retention,
             audit_retention: config.audit_retention,
+            default_quotas: config.quotas,
         },
     }
 }

@@ -115,6 +115,7 @@ const LAST: &[Check] = checks![
     "webhooks", Schema, webhooks::webhooks;
     "traces", Nothing, traces::collector;
     "homes", Schema, work::homes;
+    "quotas", Schema, work::quotas;
     "logins", Schema, work::logins;
 ];
 

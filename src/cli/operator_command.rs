@@ -22,8 +22,8 @@ use crate::app;
 use crate::backends::factory;
 use crate::backends::outbox::Outbox;
 use crate::config::key::{
-    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE,
-    PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
+    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, JOBS_PER_INSTANCE, JOBS_PER_ORG, KEY_ENCRYPTION_KEY,
+    OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};
@@ -62,6 +62,7 @@ impl Pick for WithPortal {
             AGENTS_JWKS_URL.setting,
             PORTAL_JWKS_URL.setting,
             PORTAL_JWKS_FILE.setting,
+            JOBS_PER_INSTANCE.setting,
         ];
         WithUrls::takes(setting) || more.iter().any(|one| setting.is(one))
     }
@@ -74,6 +75,16 @@ pub(super) struct WithUrls;
 impl Pick for WithUrls {
     fn takes(setting: &Setting) -> bool {
         DatabaseOnly::takes(setting) || setting.is(PORTAL_URL.setting) || setting.is(PUBLIC_URL.setting)
+    }
+}
+
+/// The settings of the `orgs` command: the database, and the default quota.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithOrgQuota;
+
+impl Pick for WithOrgQuota {
+    fn takes(setting: &Setting) -> bool {
+        DatabaseOnly::takes(setting) || setting.is(JOBS_PER_ORG.setting)
     }
 }
 
@@ -159,7 +170,11 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
     async fn operator(&self) -> anyhow::Result<Operator> {
         match self.client()? {
             Some(client) => Ok(Operator::Server(client)),
-            None => Ok(Operator::on(self.connect().await?)),
+            None => {
+                // The defaults, for commands without these settings.
+                let quotas = self.flags.settings().quotas()?;
+                Ok(Operator::on(self.connect().await?, quotas))
+            }
         }
     }
 
@@ -207,7 +222,7 @@ impl Operate<jobs::JobsArgs> {
     }
 }
 
-impl Operate<orgs::OrgsArgs> {
+impl Operate<orgs::OrgsArgs, WithOrgQuota> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let on = self.operator().await?;
         on.recorded(self.args.act(), orgs::run(self.args, &on, &mut output::stdout())).await

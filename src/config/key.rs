@@ -7,3 +7,4 @@ pub use super::sections::listening::PUBLIC_URL;
 pub use super::sections::logs::LOG_FILTER;
 pub use super::sections::portal::issuer::{PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL};
 pub use super::sections::portal::own::OWN_PORTAL;
+pub use super::sections::quotas::{JOBS_PER_INSTANCE, JOBS_PER_ORG};

@@ -22,10 +22,12 @@ use super::sections::listening::{self, Http};
 use super::sections::logs;
 use super::sections::portal::own::{self, OwnPortal};
 use super::sections::portal::{self, Portal};
+use super::sections::quotas;
 use super::sections::retries::{self, Duplicate, Retry, SecondFire};
 use super::sections::stopping::{self, Stop};
 use super::sections::traces::{self, Traces};
 use super::table::SETTINGS;
+use crate::domain::quota::DefaultQuotas;
 
 /// Complete configuration of `serve`. `Debug` shows no secrets.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub admin_token_sha256: Vec<[u8; 32]>,
     /// Retention of the audit log.
     pub audit_retention: Duration,
+    /// Quotas of instances and orgs that have none of their own.
+    pub quotas: DefaultQuotas,
     /// Delivery attempts.
     pub fire: Fire,
     /// Retries.
@@ -125,6 +129,13 @@ impl Settings {
         reader.end(sending)
     }
 
+    /// Returns the quotas of instances and orgs that have none of their own.
+    pub fn quotas(&self) -> Result<DefaultQuotas, ConfigError> {
+        let mut reader = Reader::new(self);
+        let quotas = quotas::read(&mut reader);
+        reader.end(quotas)
+    }
+
     /// Returns the configuration of logging.
     pub fn log(&self) -> Result<Log, ConfigError> {
         let mut reader = Reader::new(self);
@@ -158,6 +169,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         identity: identity::read(reader),
         admin_token_sha256: reader.list(&ADMIN_TOKEN_SHA256),
         audit_retention: reader.value(&AUDIT_RETENTION),
+        quotas: quotas::read(reader),
         fire: fires::read(reader),
         retry: retries::read_retry(reader),
         second_fire: retries::read_second_fire(reader),

@@ -51,6 +51,8 @@ pub enum Section {
     Identity,
     /// Access to the admin API.
     Administration,
+    /// Quotas of armed jobs.
+    Quotas,
     /// Delivery attempts.
     Fires,
     /// Retries and second fires.
@@ -81,6 +83,7 @@ impl Section {
             Self::Keys => "Keys",
             Self::Identity => "Agent identity",
             Self::Administration => "Administration",
+            Self::Quotas => "Quotas",
             Self::Fires => "Fires",
             Self::Retries => "Retries and repeats",
             Self::Scheduler => "Scheduler and leases",

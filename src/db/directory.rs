@@ -165,7 +165,9 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                i.callback_url,
                CASE WHEN callback_alternates(m.callback_returns, m.callback_moved_at) THEN m.earlier_callbacks[1] END
                AS alternating_callback_url, i.unreachable_since,
-               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!",
+               (SELECT q.armed_jobs::bigint FROM quotas q WHERE q.scope = 'instance' AND q.scope_id = i.instance_id) AS own_quota,
+               c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
             SELECT * FROM instance_status

@@ -23,6 +23,7 @@ pub mod oauth;
 mod openapi;
 mod ops;
 mod origin;
+pub mod pace;
 mod peer;
 pub mod relay;
 pub mod router;

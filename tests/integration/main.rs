@@ -50,6 +50,7 @@ mod production;
 mod provisions;
 mod qstash;
 mod qstash_direct;
+mod quotas;
 mod readers;
 mod redrives;
 mod relay;

@@ -68,6 +68,8 @@ fn faketime_library() -> PathBuf {
 #[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, String>,
+    /// Another binary than that of the tests.
+    binary: Option<PathBuf>,
     /// Program and arguments that start the binary; the binary's path follows.
     launcher: Vec<String>,
 }
@@ -89,7 +91,13 @@ impl Settings {
             ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
             ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
         ]);
-        Self { values, launcher: Vec::new() }
+        Self { values, binary: None, launcher: Vec::new() }
+    }
+
+    /// Starts this binary instead of that of the tests.
+    #[must_use]
+    pub fn of_binary(self, binary: PathBuf) -> Self {
+        Self { binary: Some(binary), ..self }
     }
 
     /// Starts the binary through another program. It receives the binary's path and arguments after its own, and must replace
@@ -160,13 +168,14 @@ impl Settings {
 
     /// Returns a command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let binary = self.binary.clone().unwrap_or_else(binary_path);
         let mut command = match self.launcher.split_first() {
             Some((program, before)) => {
                 let mut command = clean(program);
-                command.args(before).arg(binary_path());
+                command.args(before).arg(binary);
                 command
             }
-            None => binary(),
+            None => clean(binary),
         };
         command.args(arguments).envs(&self.values);
         command

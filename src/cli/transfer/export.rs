@@ -21,7 +21,7 @@ const PAGE: i64 = 1_000;
 /// Export agents, logins, auth profiles and one-shots as JSON Lines.
 ///
 /// The export is a view of one moment, also while the service runs. It contains no secret, and neither the history nor
-/// signing keys, admin tokens, webhooks and holds: a dump of the database has them. Delivered one-shots are left out.
+/// signing keys, admin tokens, webhooks, holds and quotas: a dump of the database has them. Delivered one-shots are left out.
 /// A file is complete when it exists; until then, its name ends with `.partial`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
