@@ -13,7 +13,7 @@ fn secrets_are_read_from_files_without_the_final_newline() {
     let machine = machine.arguments(&["--key-encryption-key-file", "/run/kek"]);
     let config = machine.config();
     assert_eq!(config.database.url.expose_secret(), DATABASE);
-    assert_eq!(config.require_key_encryption_key().unwrap().expose_secret()[31], 31);
+    assert_eq!(config.require_key_encryption().unwrap().key.expose_secret()[31], 31);
     assert_eq!(machine.value("database_url"), "*** from /run/db named by NAS_CRON_DATABASE_URL_FILE");
 }
 
@@ -64,5 +64,5 @@ fn no_secret_is_ever_printed() {
 #[test]
 fn serve_explains_how_to_generate_a_key_encryption_key() {
     let config = Machine::sound().config();
-    assert_snapshot!(config.require_key_encryption_key().unwrap_err(), @"invalid configuration: key_encryption_key is not set, but private signing keys are stored in the database only in encrypted form; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; only for a new database, generate one with: openssl rand -base64 32");
+    assert_snapshot!(config.require_key_encryption().unwrap_err(), @"invalid configuration: key_encryption_key is not set, but private signing keys are stored in the database only in encrypted form; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; only for a new database, generate one with: openssl rand -base64 32");
 }
