@@ -74,6 +74,7 @@ const ROWS: &[Row] = &[
     ("release_job", "/api/admin/holds/jobs/agent-1/job-1", "", 200),
     ("list_keys", "/api/admin/keys?all=true", "", 200),
     ("rotate_keys", "/api/admin/keys/rotate", "{}", 200),
+    ("rewrap_keys", "/api/admin/keys/rewrap", "{}", 200),
     ("activate_key", "/api/admin/keys/none/activate", "", 404),
     ("withdraw_key", "/api/admin/keys/none", "", 404),
     ("list_backends", "/api/admin/backends", "", 200),

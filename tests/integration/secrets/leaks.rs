@@ -50,17 +50,10 @@ async fn command(seen: &mut Seen, settings: &Settings, arguments: &[&str]) -> St
     out
 }
 
-/// Adds the command lines of all processes of this machine.
-fn command_lines(seen: &mut Seen) {
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        if let Ok(line) = fs::read(process.path().join("cmdline")) {
-            seen.add(format!("{}", process.path().display()), String::from_utf8_lossy(&line));
-        }
-    }
-}
-
-/// Adds what a service has written.
+/// Adds what a service has written, and its line in the list of processes.
 async fn service(seen: &mut Seen, name: &str, service: &Service) {
+    let line = fs::read(format!("/proc/{}/cmdline", service.pid())).unwrap();
+    seen.add(format!("the command line of {name}"), String::from_utf8(line).unwrap());
     let log = service.log();
     assert!(log.contains(r#""level":"TRACE""#), "the log of {name} has all levels");
     seen.add(format!("the log of {name}"), log);
@@ -215,7 +208,6 @@ async fn no_secret_that_is_used_is_logged_printed_shown_or_exported() {
     ] {
         command(&mut seen, &world.settings, arguments).await;
     }
-    command_lines(&mut seen);
     // A span of the fire, which the collector gets later.
     collector.span("fire", ("job.id", "good")).await;
     for export in collector.exports() {
@@ -269,7 +261,6 @@ async fn no_secret_that_is_used_is_logged_printed_shown_or_exported() {
     seen.add("the answer to a reused token", reused.text);
     seen.add("the answer to an unknown token", refresh(&portal, "nascron_rt_unknown").await.text);
     command(&mut seen, &settings, &["doctor"]).await;
-    command_lines(&mut seen);
     service(&mut seen, "the portal", &portal).await;
 
     for url in [&world.url, &url] {
