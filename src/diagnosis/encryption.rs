@@ -49,7 +49,7 @@ mod tests {
     use crate::diagnosis::Status;
 
     #[test]
-    fn what_is_left_of_a_fallback_is_reported_with_its_next_step() {
+    fn secrets_of_a_fallback_are_reported_with_the_next_step() {
         let current = KeyUse { current: 3, logins_current: 2, ..KeyUse::default() };
         for (used, has_fallbacks, status, part) in [
             (current.clone(), false, Status::Ok, "3 secrets of the key-encryption key"),

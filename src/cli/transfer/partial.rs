@@ -20,7 +20,7 @@ pub(super) struct Partial {
     file: BufWriter<File>,
 }
 
-/// What an interrupted export has written.
+/// The lines that an interrupted export has written.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
     /// Number of its lines.
@@ -44,8 +44,8 @@ impl Partial {
         Self::locked(path, file)
     }
 
-    /// Opens the file of an interrupted export to `target`, after its last complete line. `None` instead of what is written
-    /// if that is nothing.
+    /// Opens the file of an interrupted export to `target`, after its last complete line. `None` instead of the
+    /// lines if there are none.
     pub(super) fn resume(target: &Path) -> anyhow::Result<(Self, Option<Written>)> {
         let path = path_for(target);
         let opened = OpenOptions::new().read(true).write(true).open(&path);

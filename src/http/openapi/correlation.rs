@@ -36,7 +36,7 @@ pub(super) fn add(document: &mut Value) {
     components["parameters"] = parameters().into();
 }
 
-/// Adds `X-Request-Id` to a response that is no reference: a shared one has it already.
+/// Adds `X-Request-Id` to a response. A reference is left: the shared response has it already.
 fn returned(response: &mut Value) {
     if response.get("$ref").is_none() {
         response["headers"][REQUEST_ID] = reference("headers", REQUEST_ID);

@@ -19,7 +19,7 @@ pub struct Rewrapped {
     pub dry_run: bool,
     /// Number of secrets that were encrypted again; in a dry run, that would be.
     pub rewrapped: u64,
-    /// What the keys encrypt now.
+    /// Numbers of secrets by their key, now.
     pub keys: KeyUse,
     /// The result and the next step, for people.
     #[schema(example = "3 secrets were encrypted again. No fallback is needed any more.")]
@@ -62,7 +62,7 @@ impl KeyOperations {
         Ok(Rewrapped { dry_run, rewrapped, keys, message })
     }
 
-    /// Returns what the keys encrypt.
+    /// Returns the numbers of secrets by their key.
     pub async fn key_use(&self) -> OperationResult<KeyUse> {
         let keks = self.keks()?;
         let mut used = KeyUse::default();

@@ -133,7 +133,7 @@ async fn key_encryption_key_is_replaced_while_replicas_serve() {
     let (status, found) = examined(&settings).await;
     assert!(status == "warning" && found.starts_with("2 logins"), "{found}");
     let fourth = refresh(&service, &third).await.field("refresh_token");
-    assert!(examined(&settings).await.1.starts_with("1 login "), "agent-2 is away");
+    assert!(examined(&settings).await.1.starts_with("1 login "), "agent-2 has not called");
     let only_new = settings.clone().without(FALLBACKS);
     let (status, _, said) = only_new.run(&["serve"]).await;
     assert!(status.code() == Some(1) && said.contains("would lose their logins (agent-2)"), "{said}");
@@ -250,7 +250,7 @@ async fn rewrap_without_a_key_and_with_invalid_fallbacks_is_refused() {
     }
 }
 
-/// Columns of bytes that are no secrets: hashes, IDs, public keys and traces.
+/// Columns of bytes without secrets: hashes, IDs, public keys and traces.
 const PLAIN: [&str; 13] = [
     "admin_tokens.hash",
     "agent_identities.public_key",

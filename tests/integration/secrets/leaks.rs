@@ -155,7 +155,7 @@ async fn no_secret_that_is_used_is_logged_printed_shown_or_exported() {
 
     // Callers with invalid credentials, and everything that is shown.
     for token in [
-        "opaque-token-of-nobody",
+        "opaque-token-without-an-issuer",
         "eyJhbGciOiJFUzI1NiJ9.c2VjcmV0LW9mLW5vYm9keS1hdC1hbGw.c2lnbmF0dXJlLW9mLW5vYm9keQ",
     ] {
         secrets.push(Secret::new("invalid token", token));

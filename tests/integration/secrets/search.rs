@@ -5,7 +5,7 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
-/// What was seen, with the place where it was seen.
+/// Texts that were seen, with the place of each.
 #[derive(Default)]
 pub(super) struct Seen(Vec<(String, String)>);
 
@@ -50,10 +50,10 @@ impl Secret {
         ];
         forms.extend(str::from_utf8(secret).ok().map(|text| ("as it is", text.to_owned())));
         for (form, alphabet) in [("in base64", &STANDARD), ("in base64url", &URL_SAFE)] {
-            let engine = GeneralPurpose::new(alphabet, NO_PAD);
+            let base64 = GeneralPurpose::new(alphabet, NO_PAD);
             // Wherever it begins within the encoded text: the characters that depend on it alone.
             forms.extend((0..3).map(|offset| {
-                let encoded = engine.encode([&vec![0; offset], secret].concat());
+                let encoded = base64.encode([&vec![0; offset], secret].concat());
                 let (from, to) = ((offset * 8).div_ceil(6), (offset + secret.len()) * 8 / 6);
                 (form, encoded[from..to].to_owned())
             }));
@@ -61,7 +61,7 @@ impl Secret {
         Self { name, forms }
     }
 
-    /// Claims and signature of a JWT. Its header is no secret.
+    /// Returns the claims and the signature of a JWT. Its header is public.
     pub(super) fn jwt(name: &'static str, token: &str) -> impl Iterator<Item = Self> {
         let parts: Vec<_> =
             token.split('.').skip(1).filter(|part| part.len() > 20).map(str::to_owned).collect();
