@@ -44,6 +44,7 @@ pub mod quotas;
 pub mod rearms;
 pub mod replicas;
 mod ride_out;
+pub mod sealed;
 mod seconds;
 pub mod transfer;
 pub mod wake_ups;
