@@ -17,7 +17,7 @@ const STREAM: &str = "NAS_CRON";
 /// A scheduler backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The service's own loop.
+    /// The Postgres loop of the service.
     Postgres,
     /// A cluster of three real NATS servers.
     Nats,

@@ -47,7 +47,7 @@ pub enum Fault {
     NatsPaused,
     /// No network to the NATS server that leads the stream.
     NatsPartition,
-    /// Responses of `QStash` that are no JSON.
+    /// HTML instead of JSON from `QStash`.
     QstashGarbage,
     /// JSON of another shape.
     QstashWrongShape,

@@ -1,13 +1,13 @@
 //! A long run at a high load, with rounds of faults, key rotations, and samples of the memory and descriptors of a replica
 //! that no fault restarts: `make soak`.
 
-use std::fmt::Write as _;
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,11 +16,13 @@ use super::fault::Fault;
 use super::ledger::{Finding, Ledger, now};
 use super::load::{self, Load};
 use super::replica::Replica;
-use super::report::{self, Tally};
+use super::report::Tally;
 use super::rotations::{self, Kind, Rotation};
 use super::samples::{self, Course, Sample};
 use super::stage::Stage;
 use super::{CALM, Plan, SETTLING, break_and_recover, schedule, with_progress};
+
+pub use self::report::Report;
 
 /// Time after which a one-shot that was accepted leaves the ledger, in microseconds.
 const KEPT: i64 = 5 * 60 * 1_000_000;
@@ -32,13 +34,11 @@ const ROTATE_EVERY: Duration = Duration::from_secs(8);
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Minimum samples of a run.
 const SAMPLES: u32 = 40;
-/// Time after a sudden rotation for which agents may see an older key set: a view of a replica is 10 s old at most, and
-/// older if a fault prevents it from reading the keys.
+/// Time after a sudden rotation, in microseconds, for which agents may see an older key set: a replica's view is 10 s old at
+/// most, and older if a fault prevents it from reading the keys.
 const UNKNOWN_FOR: i64 = 60 * 1_000_000;
 /// Time after the publication of a key until every replica serves it, in microseconds.
 const VISIBLE_AFTER: i64 = 15 * 1_000_000;
-/// Minimum length of a run whose course is judged: shorter ones end while caches and pools still grow.
-const JUDGED_FROM: Duration = Duration::from_mins(10);
 
 /// The faults of a deployment that a run with an external backend injects beside those of the backend.
 const WITH_BACKEND: [Fault; 12] = [
@@ -160,7 +160,7 @@ pub async fn run(soak: Soak) -> Report {
     report
 }
 
-/// What happens beside the faults. Dropping it ends it.
+/// Samples and key rotations, beside the faults. Dropping this ends them.
 struct Watch {
     tasks: JoinSet<()>,
     samples: Arc<Mutex<Vec<Sample>>>,
@@ -201,109 +201,4 @@ fn excuse(ledger: &Ledger, rotations: &[Rotation]) -> usize {
     };
     let excused: Vec<_> = rotations.iter().enumerate().filter_map(sudden).collect();
     ledger.excuse(Finding::UnknownKey, |at| excused.iter().any(|times| times.contains(&at)))
-}
-
-/// The report of a soak.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Name of the scheduler backend.
-    pub backend: &'static str,
-    /// Length of the run without the settling, in seconds.
-    pub seconds: f64,
-    /// One-shots that agents accepted.
-    pub delivered: usize,
-    /// Fires that agents refused soon after a sudden rotation, because they could not know the key.
-    pub unknown_keys: usize,
-    /// Resident memory of the spared replica, in MiB.
-    pub memory: Option<Course>,
-    /// Its open descriptors.
-    pub descriptors: Option<Course>,
-    /// Its threads.
-    pub threads: Option<Course>,
-    /// Sessions of all replicas at the database.
-    pub sessions: Option<Course>,
-    /// Key rotations.
-    pub rotations: Vec<Rotation>,
-    /// All samples.
-    pub samples: Vec<Sample>,
-    /// The effects of the faults.
-    pub faults: report::Report,
-}
-
-impl Report {
-    /// True if no guarantee was violated.
-    pub fn passed(&self) -> bool {
-        self.missed().is_empty()
-    }
-
-    /// Returns the violated guarantees.
-    fn missed(&self) -> Vec<String> {
-        let mut missed = Vec::new();
-        for row in &self.faults.rows {
-            let counts = [
-                (row.lost, "lost"),
-                (row.early, "early"),
-                (row.overlapping, "overlapping"),
-                (row.bad_tokens, "bad tokens"),
-            ];
-            let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-            missed.extend(counts.map(|(count, what)| format!("{}: {count} {what}", row.fault)));
-            if row.recovery.is_none() {
-                missed.push(format!("{}: a replica did not recover by itself", row.fault));
-            }
-        }
-        if !self.rotations.iter().any(|rotation| rotation.succeeded) {
-            missed.push("no key rotation succeeded".to_owned());
-        }
-        for (course, what) in [(self.memory, "memory"), (self.descriptors, "descriptors")] {
-            match course {
-                None => missed.push(format!("too few samples of {what}")),
-                Some(course) if !course.is_flat() && self.seconds >= JUDGED_FROM.as_secs_f64() => {
-                    missed.push(format!("{what} changed by {:+.0} %", course.change() * 100.0));
-                }
-                Some(_) => {}
-            }
-        }
-        missed
-    }
-
-    /// Returns the violated guarantees with examples, or an empty text.
-    pub fn violations(&self) -> String {
-        let mut lines = self.missed();
-        if !lines.is_empty() {
-            lines.extend(self.faults.examples.iter().map(|example| format!("  {example}")));
-        }
-        lines.iter().fold(String::new(), |text, line| text + line + "\n")
-    }
-
-    /// Returns the tables as Markdown.
-    pub fn markdown(&self) -> String {
-        let taken = |kind| self.rotations.iter().filter(|one| one.kind == kind && one.succeeded).count();
-        let mut text = format!(
-            "Backend `{}`, {:.0} min, {} one-shots delivered. Key rotations: {} published, {} activated, {} sudden, {} failed; \
-             {} fires refused for a key that agents could not know.\n\n\
-             | measure | after the warm-up | at the end | change | maximum |\n|---|--:|--:|--:|--:|\n",
-            self.backend,
-            self.seconds / 60.0,
-            self.delivered,
-            taken(Kind::Published),
-            taken(Kind::Activated),
-            taken(Kind::Sudden),
-            self.rotations.iter().filter(|rotation| !rotation.succeeded).count(),
-            self.unknown_keys,
-        );
-        for (what, course) in [
-            ("memory, MiB", self.memory),
-            ("descriptors", self.descriptors),
-            ("threads", self.threads),
-            ("sessions of all replicas", self.sessions),
-        ] {
-            if let Some(course) = course {
-                let Course { warm, last, max } = course;
-                let change = course.change() * 100.0;
-                let _ = writeln!(text, "| {what} | {warm:.0} | {last:.0} | {change:+.1} % | {max:.0} |");
-            }
-        }
-        text + "\n" + &self.faults.markdown()
-    }
 }

@@ -48,7 +48,7 @@ pub(super) struct Shared {
 pub(super) struct Stage {
     dir: PathBuf,
     pub(super) shared: Arc<Shared>,
-    /// The last one is spared by faults of processes if the plan says so.
+    /// Faults of processes spare the last one if the plan has a spared replica.
     pub(super) replicas: Vec<Replica>,
     /// Settings of all replicas, without addresses.
     pub(super) settings: Settings,
