@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::service::client;
+use crate::service::client_builder;
 
 /// Timeout of an agent's call: longer than the service's budget for a request, 12 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum idle connections to a replica, as a load balancer has: after a burst, the others close.
+const MAX_IDLE: usize = 64;
 /// Timeout of fetching the JWKS from one replica.
 const JWKS_LIMIT: Duration = Duration::from_secs(2);
 /// Interval between probes of a replica.
@@ -42,7 +44,8 @@ pub(super) struct Balancer {
 impl Balancer {
     pub(super) fn new(urls: impl Iterator<Item = String>) -> Self {
         let targets = urls.map(|url| Target { url, serves: AtomicBool::new(true) }).collect();
-        Self { targets, turn: AtomicUsize::new(0), http: client() }
+        let http = client_builder().pool_max_idle_per_host(MAX_IDLE).build().expect("a client");
+        Self { targets, turn: AtomicUsize::new(0), http }
     }
 
     /// Probes the replicas forever.
