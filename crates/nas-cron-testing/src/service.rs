@@ -409,10 +409,15 @@ impl Drop for Service {
 
 /// Returns an HTTP client without proxies and redirects.
 pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+/// Returns a builder of [`client`].
+pub fn client_builder() -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Without the system's certificates, which take long to load: everything here is plain HTTP.
     let builder = reqwest::Client::builder().tls_certs_only([]);
-    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    builder.no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
