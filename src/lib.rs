@@ -78,6 +78,8 @@ pub mod diagnosis;
 pub mod directory;
 pub mod domain;
 pub mod fire;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod identity;

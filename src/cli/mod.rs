@@ -15,6 +15,8 @@ mod config;
 mod dev;
 mod directory_error;
 mod doctor;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 pub mod hold;
 mod import_file;

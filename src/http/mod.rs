@@ -13,6 +13,8 @@ mod docs;
 pub mod error;
 mod extract;
 mod fire_webhook;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 mod jobs;
 pub mod jwks;
