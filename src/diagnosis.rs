@@ -3,8 +3,10 @@
 
 mod agents;
 mod backends;
+mod encryption;
 mod jobs;
 mod keys;
+mod quotas;
 mod replicas;
 mod webhooks;
 
@@ -12,8 +14,10 @@ use serde::Serialize;
 
 pub use self::agents::{READ, homes, logins};
 pub use self::backends::{switch, wake_ups};
+pub use self::encryption::encryption;
 pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};
 pub use self::keys::active_key;
+pub use self::quotas::{READ_QUOTAS, quotas};
 pub use self::replicas::{is_running, replicas};
 pub use self::webhooks::webhooks;
 

@@ -78,6 +78,8 @@ pub mod diagnosis;
 pub mod directory;
 pub mod domain;
 pub mod fire;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod identity;
@@ -90,6 +92,7 @@ pub mod oneshot;
 pub mod operations;
 pub mod operator_sessions;
 pub mod own_portal;
+pub mod quotas;
 pub mod scheduler;
 pub mod shutdown;
 pub mod store_error;

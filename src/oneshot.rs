@@ -12,8 +12,10 @@ use crate::db::{Db, DbError, DbResult, instances, job_auth, job_status, oneshots
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::job_status::JobStatus;
-use crate::domain::one_shot::{Arm, Armed, OneShot};
+use crate::domain::one_shot::{Arm, Armed, OneShot, Provisioned};
+use crate::domain::quota::QuotaExceeded;
 use crate::domain::trace_context::TraceContext;
+use crate::quotas::Quotas;
 use crate::store_error::StoreError;
 
 /// A provision request with valid fields.
@@ -92,14 +94,32 @@ impl Provision {
 pub struct OneShots {
     db: Db,
     rules: ArmRules,
+    quotas: Quotas,
     history_retention: Duration,
 }
 
+/// A provision failed. Nothing was armed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// The job is new, and a quota is used up.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DbError> for ProvisionError {
+    fn from(error: DbError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl OneShots {
-    /// The one-shots in `db`. `rules` define the times between fires of one job; what ended is deleted after
-    /// `history_retention`.
-    pub fn new(db: Db, rules: ArmRules, history_retention: Duration) -> Self {
-        Self { db, rules, history_retention }
+    /// The one-shots in `db`. `rules` define the times between fires of one job, `quotas` limit its new jobs; what ended is
+    /// deleted after `history_retention`.
+    pub fn new(db: Db, rules: ArmRules, quotas: Quotas, history_retention: Duration) -> Self {
+        Self { db, rules, quotas, history_retention }
     }
 
     /// Time after which what ended is deleted.
@@ -107,16 +127,37 @@ impl OneShots {
         self.history_retention
     }
 
-    /// Arms a one-shot for the caller: see [`provision`].
+    /// Arms a one-shot for the caller: see [`provision`]. A new job beyond a quota changes nothing.
     pub async fn provision(
         &self,
         caller: &AgentInstance,
         wanted: &Provision,
         deadline: Instant,
-    ) -> Result<Armed, StoreError> {
-        let previous = caller.callback_url.as_deref();
-        let arming = || provision(&self.db, &caller.instance_id, previous, wanted, &self.rules);
-        Ok(ride_out(deadline, arming).await?)
+    ) -> Result<Armed, ProvisionError> {
+        let room = match self.quotas.foreseen(caller).await {
+            Some(room) => Ok(room),
+            None => self.quotas.room(caller, deadline).await?,
+        };
+        if let Err(exceeded) = room {
+            let is_known = || oneshots::exists(&self.db, &caller.instance_id, &wanted.job_id);
+            if !ride_out(deadline, is_known).await? {
+                return Err(exceeded.into());
+            }
+        }
+        let (previous, admits_new) = (caller.callback_url.as_deref(), room.is_ok());
+        let arming =
+            || provision_within(&self.db, &caller.instance_id, previous, wanted, &self.rules, admits_new);
+        match (ride_out(deadline, arming).await?, room) {
+            (Some(armed), room) => {
+                if let (true, Ok(room)) = (armed.is_new_job, room) {
+                    room.used();
+                }
+                Ok(armed)
+            }
+            // The job was cancelled meanwhile.
+            (None, Err(exceeded)) => Err(exceeded.into()),
+            (None, Ok(_)) => Err(instance_is_gone().into()),
+        }
     }
 
     /// Arms a one-shot for a caller that is remembered. `None` if that is not enough: the caller has changed since, or the
@@ -126,12 +167,24 @@ impl OneShots {
         caller: &AgentInstance,
         wanted: &Provision,
         deadline: Instant,
-    ) -> Result<Option<Armed>, StoreError> {
+    ) -> Result<Option<Armed>, ProvisionError> {
         if caller.callback_url.as_deref() != Some(wanted.callback_url.as_str()) || !wanted.auth.is_keep() {
             return Ok(None);
         }
         let arm = Arm { seen: Some(caller.version), ..wanted.arm(&caller.instance_id) };
-        Ok(ride_out(deadline, || arm_job(&self.db, &arm, &self.rules)).await?)
+        let arming =
+            async |admits_new| ride_out(deadline, || arm_job(&self.db, &arm, &self.rules, admits_new)).await;
+        let mut room = self.quotas.foreseen(caller).await;
+        let mut provisioned = arming(room.is_some()).await?;
+        if provisioned == Provisioned::JobIsNew {
+            room = Some(self.quotas.room(caller, deadline).await??);
+            provisioned = arming(true).await?;
+        }
+        let armed = provisioned.armed();
+        if let (Some(Armed { is_new_job: true, .. }), Some(room)) = (&armed, room) {
+            room.used();
+        }
+        Ok(armed)
     }
 
     /// Cancels a job's one-shot for the caller: see [`cancel`].
@@ -172,6 +225,25 @@ pub async fn provision(
     wanted: &Provision,
     rules: &ArmRules,
 ) -> DbResult<Armed> {
+    provision_within(db, instance_id, previous_callback, wanted, rules, true)
+        .await?
+        .ok_or_else(instance_is_gone)
+}
+
+/// The instance was deleted after the caller was authenticated.
+fn instance_is_gone() -> DbError {
+    DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() }
+}
+
+/// Like [`provision`]. A job that has no one-shot is armed only if `admits_new`. `None`: nothing was armed.
+async fn provision_within(
+    db: &Db,
+    instance_id: &InstanceId,
+    previous_callback: Option<&str>,
+    wanted: &Provision,
+    rules: &ArmRules,
+    admits_new: bool,
+) -> DbResult<Option<Armed>> {
     let mut followed = 0;
     if previous_callback != Some(wanted.callback_url.as_str())
         && !(previous_callback.is_none()
@@ -192,23 +264,20 @@ pub async fn provision(
     if !wanted.auth.is_keep() {
         job_auth::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
     }
-    let Some(armed) = arm_job(db, &wanted.arm(instance_id), rules).await? else {
-        // The instance was deleted after the caller was authenticated.
-        return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
-    };
-    Ok(Armed { followed, ..armed })
+    let provisioned = arm_job(db, &wanted.arm(instance_id), rules, admits_new).await?;
+    Ok(provisioned.armed().map(|armed| Armed { followed, ..armed }))
 }
 
-/// Arms the job's one-shot, and learns from it about the agent's clock. `None`: see [`provisions::provision`].
-async fn arm_job(db: &Db, arm: &Arm, rules: &ArmRules) -> DbResult<Option<Armed>> {
-    let Some(mut armed) = provisions::provision(db, arm, rules).await? else {
-        return Ok(None);
-    };
-    if armed.shows_skew {
+/// Arms the job's one-shot, and learns from it about the agent's clock.
+async fn arm_job(db: &Db, arm: &Arm, rules: &ArmRules, admits_new: bool) -> DbResult<Provisioned> {
+    let mut provisioned = provisions::provision_within(db, arm, rules, admits_new).await?;
+    if let Provisioned::Armed(armed) = &mut provisioned
+        && armed.shows_skew
+    {
         armed.next_attempt_at =
             oneshots::learn_skew(db, &arm.instance_id, &arm.job_id, armed.schedule_id).await?;
     }
-    Ok(Some(armed))
+    Ok(provisioned)
 }
 
 /// Cancels the job's one-shot and forgets its delivered key. Cancelling an unknown job succeeds.

@@ -78,7 +78,8 @@ impl Lines {
             .with_context(|| format!("importing {} failed", path.display()))
     }
 
-    fn new(
+    /// Reads `input` in this format, or in the one that its first character shows.
+    pub(super) fn new(
         input: impl Read + 'static,
         format: Option<Format>,
         columns: Columns,

@@ -15,6 +15,8 @@ mod config;
 mod dev;
 mod directory_error;
 mod doctor;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 pub mod hold;
 mod import_file;
@@ -26,6 +28,7 @@ pub mod operator;
 mod operator_command;
 pub mod orgs;
 mod process;
+mod quota;
 mod serve;
 pub mod status;
 pub mod transfer;
@@ -36,7 +39,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nas_cron_base::output;
 
-use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithService, WithWebhooks};
+use self::operator_command::{
+    Operate, WithBackends, WithKeys, WithOrgQuota, WithPortal, WithService, WithWebhooks,
+};
 use self::process::{failed, in_runtime};
 use crate::domain::release;
 
@@ -94,7 +99,7 @@ enum Command {
     Status(Operate<status::StatusArgs, WithService>),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
-    Orgs(Operate<orgs::OrgsArgs>),
+    Orgs(Operate<orgs::OrgsArgs, WithOrgQuota>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),

@@ -12,6 +12,7 @@ mod keys;
 mod logins;
 mod orgs;
 mod overview;
+mod quotas;
 mod server_args;
 mod tokens;
 mod webhooks;
@@ -26,6 +27,7 @@ use super::audited::recorded;
 use crate::audit::Act;
 use crate::db::{Db, directory};
 use crate::directory::DirectoryError;
+use crate::domain::quota::DefaultQuotas;
 use crate::operations::{OperationError, Operations};
 
 /// The service that a command works on.
@@ -38,9 +40,9 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Works on a database.
-    pub fn on(db: Db) -> Self {
-        let operations = Operations::new(db.clone());
+    /// Works on a database, whose instances and orgs have these quotas by default.
+    pub fn on(db: Db, default_quotas: DefaultQuotas) -> Self {
+        let operations = Operations::new(db.clone(), default_quotas);
         Self::Database(db, operations)
     }
 

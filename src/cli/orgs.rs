@@ -9,7 +9,9 @@ use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, ListedOrg, Org
 
 use super::audited::Audited;
 use super::operator::Operator;
+use super::quota::{self, QuotaArgs};
 use crate::audit::Act;
+use crate::domain::quota::QuotaTarget;
 use crate::operations::orgs::{DeletionOf, MAX_ORGS};
 
 /// List and show orgs, and delete everything of an org.
@@ -50,6 +52,19 @@ enum OrgsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show or set the quota of armed jobs of all agents of an org together.
+    ///
+    /// A new job beyond the quota is rejected. Jobs that are armed stay armed, and are always armed again.
+    #[command(after_help = "\
+Examples:
+  nas-cron orgs quota acme
+  nas-cron orgs quota acme --set 50000")]
+    Quota {
+        /// Org of the agents.
+        org: OrgId,
+        #[command(flatten)]
+        args: QuotaArgs,
+    },
     /// Delete everything of an org: its agents, their jobs, history, identities, logins, auth profiles and holds.
     ///
     /// Without --confirm, the command only counts, and prints the value that confirms the deletion. Stop the agents at the
@@ -76,6 +91,7 @@ impl Audited for OrgsArgs {
             OrgsCommand::Delete { org, confirm: Some(_), .. } => {
                 Some(Act::new("delete_everything").about("org_id", org))
             }
+            OrgsCommand::Quota { org, args } => args.act(&QuotaTarget::Org(org.clone())),
             _ => None,
         }
     }
@@ -93,6 +109,7 @@ pub async fn run(args: OrgsArgs, on: &Operator, out: &mut dyn Write) -> anyhow::
             out.write_all(facts(&found).as_bytes())?;
             Ok(())
         }
+        OrgsCommand::Quota { org, args } => quota::run(&args, &QuotaTarget::Org(org), on, out).await,
         OrgsCommand::Delete { org, confirm, json } => {
             let name = format!("org {org}");
             delete(on, &DeletionOf::Org(org), &name, confirm.as_deref(), json, out).await

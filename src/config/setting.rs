@@ -51,6 +51,8 @@ pub enum Section {
     Identity,
     /// Access to the admin API.
     Administration,
+    /// Quotas of armed jobs.
+    Quotas,
     /// Delivery attempts.
     Fires,
     /// Retries and second fires.
@@ -81,6 +83,7 @@ impl Section {
             Self::Keys => "Keys",
             Self::Identity => "Agent identity",
             Self::Administration => "Administration",
+            Self::Quotas => "Quotas",
             Self::Fires => "Fires",
             Self::Retries => "Retries and repeats",
             Self::Scheduler => "Scheduler and leases",
@@ -137,6 +140,8 @@ pub enum Kind {
     Hashes,
     /// 32 bytes in base64.
     Key,
+    /// A list of keys: 32 bytes in base64 each.
+    Keys,
     /// Directives of `tracing_subscriber::EnvFilter`.
     LogFilter,
 }
@@ -144,7 +149,7 @@ pub enum Kind {
 impl Kind {
     /// True if it takes several values: separated by commas in environment and flags, an array in TOML.
     pub const fn is_list(self) -> bool {
-        matches!(self, Self::Words | Self::Networks | Self::Hashes)
+        matches!(self, Self::Words | Self::Networks | Self::Hashes | Self::Keys)
     }
 
     /// Returns the placeholder of the value in help.
@@ -163,6 +168,7 @@ impl Kind {
             Self::Networks => "CIDR,…",
             Self::Hashes => "HEX,…",
             Self::Key => "BASE64",
+            Self::Keys => "BASE64,…",
             Self::LogFilter => "DIRECTIVES",
         }
     }

@@ -3,7 +3,7 @@
 
 use super::sections::{
     administration, backends, database, events, fires, history, identity, keys, leases, listening, logs,
-    portal, retries, stopping, traces,
+    portal, quotas, retries, stopping, traces,
 };
 use super::setting::Setting;
 
@@ -12,7 +12,7 @@ const SECTIONS: &[&[&[Setting]]] = &[
     &[database::SETTINGS, listening::SETTINGS],
     portal::TABLES,
     &[keys::SETTINGS, identity::SETTINGS, administration::SETTINGS],
-    &[fires::SETTINGS, retries::SETTINGS, leases::SETTINGS],
+    &[quotas::SETTINGS, fires::SETTINGS, retries::SETTINGS, leases::SETTINGS],
     backends::TABLES,
     &[events::SETTINGS, history::SETTINGS, stopping::SETTINGS, logs::SETTINGS, traces::SETTINGS],
 ];

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use nas_cron_protocol::admin_api::{DormantReason, HoldScope};
+use nas_cron_protocol::admin_api::{DormantReason, HoldScope, QuotaScope};
 use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -126,6 +126,7 @@ wrapped!(
     HoldScope = "hold_scope",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",
+    QuotaScope = "quota_scope",
 );
 
 own!(

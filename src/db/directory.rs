@@ -154,6 +154,9 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         Some(search) => Some(matching(db, search).await?),
         None => None,
     };
+    if let Some(one) = filter.instance_id.as_ref().map(InstanceId::as_str) {
+        found.get_or_insert_with(|| vec![one.to_owned()]).retain(|id| id == one);
+    }
     if filter.unreachable {
         found = Some(unreachable(db, filter, found.as_deref(), after, limit).await?);
     }
@@ -165,16 +168,33 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                i.callback_url,
                CASE WHEN callback_alternates(m.callback_returns, m.callback_moved_at) THEN m.earlier_callbacks[1] END
                AS alternating_callback_url, i.unreachable_since,
-               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!",
+               (SELECT q.armed_jobs::bigint FROM quotas q WHERE q.scope = 'instance' AND q.scope_id = i.instance_id) AS own_quota,
+               c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
-            SELECT * FROM instance_status
-            WHERE ($1::text IS NULL OR org_id = $1) AND ($2::bool IS NULL OR enabled = $2)
-              AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
-              AND ($6::text IS NULL OR org_id = $6 /* within */)
-              AND ($7::text[] IS NULL OR instance_id = ANY ($7) /* found */)
-            ORDER BY instance_id
-            LIMIT $5
+            -- A branch for each index: a plan for all conditions at once would read all instances.
+            WITH candidates AS (
+                SELECT instance_id FROM unnest($6::text[]) AS found(instance_id)
+                UNION ALL
+                (SELECT instance_id FROM instances
+                 WHERE $6 IS NULL AND org_id = $1 AND instance_id > COALESCE($3, '') AND ($2::bool IS NULL OR enabled = $2)
+                 ORDER BY instance_id LIMIT $4)
+                UNION ALL
+                (SELECT instance_id FROM instances
+                 WHERE $6 IS NULL AND $1::text IS NULL AND $2 IS NOT FALSE AND instance_id > COALESCE($3, '')
+                   AND ($2 IS NULL OR enabled)
+                 ORDER BY instance_id LIMIT $4)
+                UNION ALL
+                (SELECT instance_id FROM instances
+                 WHERE $6 IS NULL AND $1 IS NULL AND $2 IS FALSE AND NOT enabled AND instance_id > COALESCE($3, '')
+                 ORDER BY instance_id LIMIT $4)
+            )
+            SELECT s.* FROM candidates JOIN instance_status s USING (instance_id)
+            WHERE ($1 IS NULL OR s.org_id = $1 /* org_id */) AND ($2 IS NULL OR s.enabled = $2 /* enabled */)
+              AND ($5::text IS NULL OR s.org_id = $5 /* within */) AND s.instance_id > COALESCE($3, '') /* after */
+            ORDER BY s.instance_id
+            LIMIT $4
         ) i JOIN instances m USING (instance_id) CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE o.next_attempt_at IS NOT NULL) AS armed,
                    count(*) FILTER (WHERE o.parked IS NOT NULL) AS parked,
@@ -184,9 +204,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         ) c
         ORDER BY i.instance_id
         "#,
-        filter.org_id.as_ref().map(OrgId::as_str),
+        filter.org_id.as_ref().or(filter.within.as_ref()).map(OrgId::as_str),
         filter.enabled,
-        filter.instance_id.as_ref().map(InstanceId::as_str),
         after,
         limit,
         filter.within.as_ref().map(OrgId::as_str),

@@ -40,9 +40,11 @@ pub mod overview;
 mod pool;
 pub mod pooler;
 pub mod provisions;
+pub mod quotas;
 pub mod rearms;
 pub mod replicas;
 mod ride_out;
+pub mod sealed;
 mod seconds;
 pub mod transfer;
 pub mod wake_ups;
@@ -88,6 +90,7 @@ pub struct Db {
     max_connections: u32,
     callers: Arc<instances::Callers>,
     provisions: Arc<provisions::Provisions>,
+    quota_counts: quotas::Counts,
 }
 
 /// A failed statement.
@@ -207,8 +210,16 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        let (callers, provisions) = (Arc::default(), Arc::new(provisions::queue()));
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections, callers, provisions })
+        Ok(Self {
+            pool,
+            connector,
+            health,
+            patience: SHORT,
+            max_connections,
+            callers: Arc::default(),
+            provisions: Arc::new(provisions::queue()),
+            quota_counts: Arc::default(),
+        })
     }
 
     /// Returns a handle to the same pool with a longer statement timeout, for background work.

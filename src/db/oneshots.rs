@@ -104,6 +104,17 @@ pub async fn move_callback(
     Ok(Moved { followed: row.followed, alternates_now: row.alternates_now })
 }
 
+/// Returns true if a job has a one-shot, in any state.
+pub async fn exists(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM one_shots WHERE instance_id = $1 AND job_id = $2) AS "exists!""#,
+        instance_id.as_str(),
+        job_id.as_str(),
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Cancels a job: deletes its one-shot, and with it the memory of its delivered key, and marks the job as cancelled. No
 /// attempt starts after the commit. Returns the id of the deleted one-shot's schedule, if there was one.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {

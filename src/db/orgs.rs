@@ -155,7 +155,7 @@ pub async fn delete_holds(db: &Db, instance_ids: &[String]) -> DbResult<()> {
     Ok(())
 }
 
-/// Deletes what is stored about an org itself: its hold and its auth profiles.
+/// Deletes what is stored about an org itself: its hold, its quota and its auth profiles.
 pub async fn forget(db: &Db, org_id: &OrgId) -> DbResult<()> {
     sqlx::query!(
         r#"
@@ -163,6 +163,8 @@ pub async fn forget(db: &Db, org_id: &OrgId) -> DbResult<()> {
             DELETE FROM holds WHERE scope = 'org' AND scope_id = $1
         ), profiles AS (
             DELETE FROM auth_profiles WHERE scope = 'org' AND scope_id = $1
+        ), quota AS (
+            DELETE FROM quotas WHERE scope = 'org' AND scope_id = $1
         )
         DELETE FROM auth_defaults WHERE scope = 'org' AND scope_id = $1
         "#,

@@ -6,8 +6,8 @@
 //!   ([`clock_sample`]). [`lease_lengths`]: the lengths of all leases. [`Deferral`]: reasons for deferred attempts.
 //! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`], [`qstash_region`]: wake-ups from external backends, and
 //!   orders to them.
-//! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
-//!   conditions that stop their fires.
+//! - [`agent_instance`], [`registration`], [`hold`], [`quota`], [`identity`], [`login`]: agent instances, their credentials,
+//!   and the conditions that stop their fires or limit their jobs.
 //! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`trace_context`], [`stage`]: what traces record. [`transfer`]: what exports contain.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
@@ -15,7 +15,7 @@
 //! - [`replica`], [`fire_minutes`]: the running replicas, and their attempts by minute.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
 //!   whose agents have not armed the next fire. [`release`]: the release that runs.
-//!   [`StoredKey`] and the other types at the top of this module: signing keys.
+//!   [`StoredKey`] and the other types at the top of this module: signing keys. [`sealed`]: what is stored encrypted.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
@@ -49,10 +49,12 @@ pub mod one_shot;
 pub mod operator_session;
 pub mod outbox;
 pub mod qstash_region;
+pub mod quota;
 pub mod recurrence;
 pub mod registration;
 pub mod release;
 pub mod replica;
+pub mod sealed;
 mod signing_key;
 pub mod stage;
 pub mod trace_context;

@@ -39,6 +39,8 @@ pub struct Armed {
     pub schedule_id: ScheduleId,
     /// Earliest start of its next attempt; `None` if it is stuck.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// True if the job had no one-shot before.
+    pub is_new_job: bool,
     /// True if a new key followed a delivered second fire: the agent's clock is slow (docs/contract.md#same-key-again).
     pub shows_skew: bool,
     /// The external backend that must be called to arm the first wake-up; `None` for the Postgres loop.
@@ -48,6 +50,27 @@ pub struct Armed {
     pub unknown_auth: Vec<AuthProfile>,
     /// Number of the instance's other one-shots that followed to the callback of this provision.
     pub followed: i64,
+}
+
+/// The result of a provision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provisioned {
+    /// The job's one-shot.
+    Armed(Armed),
+    /// Nothing was armed: the job has no one-shot, and no new job was admitted.
+    JobIsNew,
+    /// Nothing was armed: the instance does not exist, or has changed since it was [seen](Arm::seen).
+    InstanceChanged,
+}
+
+impl Provisioned {
+    /// Returns the one-shot if it was armed.
+    pub fn armed(self) -> Option<Armed> {
+        match self {
+            Self::Armed(armed) => Some(armed),
+            Self::JobIsNew | Self::InstanceChanged => None,
+        }
+    }
 }
 
 /// The effect of a provision with another callback than the instance's previous one.

@@ -1,10 +1,12 @@
 //! The registry of agent instances: registration and listing.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::admin_api::QuotaScope;
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, InvalidField, OrgId, SessionId};
 
 use super::PortalDenial;
 use super::login::Login;
+use super::quota::DefaultQuotas;
 
 /// The registration of an instance. An omitted value keeps the value from an earlier registration or from the agent
 /// itself.
@@ -78,6 +80,9 @@ pub struct Agent {
     pub busy_until: Option<DateTime<Utc>>,
     /// Number of one-shots that are armed, leased, firing or waiting.
     pub armed: i64,
+    /// Its own quota of armed jobs; absent if the default applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_quota: Option<i64>,
     /// Number of `armed` one-shots that are parked, because of a hold or because the instance is unreachable.
     pub parked: i64,
     /// Number of dead letters and stuck one-shots.
@@ -88,6 +93,13 @@ pub struct Agent {
     pub created_at: DateTime<Utc>,
     /// Time of the last change of its registration.
     pub updated_at: DateTime<Utc>,
+}
+
+impl Agent {
+    /// Returns its quota of armed jobs: its own, or else the default.
+    pub fn quota(&self, defaults: DefaultQuotas) -> i64 {
+        self.own_quota.unwrap_or_else(|| defaults.of(QuotaScope::Instance))
+    }
 }
 
 /// A page of agents.
@@ -108,6 +120,9 @@ pub struct ShownAgent {
     /// Its last login; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
+    /// Its quota of armed jobs: its own, or the default. Releases before quotas leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<i64>,
 }
 
 /// An agent that was enabled or disabled.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
+use nas_cron_protocol::relay::WakeBody;
+use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState, ScheduleId};
 
 use super::FireOutcome;
 use super::lease::Lease;
@@ -16,6 +17,18 @@ pub struct Wake {
     pub job_id: JobId,
     /// The arm of the job that the wake-up is for.
     pub schedule_id: ScheduleId,
+}
+
+impl TryFrom<WakeBody> for Wake {
+    type Error = InvalidField;
+
+    fn try_from(body: WakeBody) -> Result<Self, InvalidField> {
+        Ok(Self {
+            instance_id: InstanceId::new(body.instance_id)?,
+            job_id: JobId::new(body.job_id)?,
+            schedule_id: ScheduleId::parse(&body.schedule_id)?,
+        })
+    }
 }
 
 /// The result of a wake-up in the database.

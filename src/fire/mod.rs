@@ -10,7 +10,7 @@ mod classify;
 pub mod client;
 pub mod connections;
 pub mod outcome;
-mod redact;
+pub(crate) mod redact;
 mod resolver;
 pub mod shortage;
 

@@ -14,11 +14,13 @@ use nas_cron_protocol::agent_api::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::pace::Pace;
 use super::{ApiError, Caller, JsonBody, RememberedCaller, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::{Armed, OneShot};
 use crate::instance::{AgentInstance, Authenticator};
+use crate::metrics;
 use crate::oneshot::{OneShots, Provision};
 use crate::scheduler::Scheduler;
 use crate::traces::request::RequestTrace;
@@ -32,6 +34,8 @@ pub struct AgentCron {
     pub one_shots: OneShots,
     /// Reads and changes auth profiles.
     pub profiles: Profiles,
+    /// The pace of each instance's calls.
+    pub pace: Arc<Pace>,
     /// Scheduler backends, notified of armed and cancelled one-shots.
     pub backends: Arc<Backends>,
     /// The Postgres loop, notified of agents that called and are therefore awake.
@@ -58,7 +62,8 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 /// The response is sent once the one-shot is durable. Repeating the request is safe.
 #[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = ProvisionRequest, responses(
-    (status = 200, description = "Armed durably.", body = ProvisionResponse)))]
+    (status = 200, description = "Armed durably.", body = ProvisionResponse),
+    (status = 429, description = "`quota_exceeded`: the job is new, and the quota of the instance or of its org is used up. `too_many_requests`: too many calls of this instance wait for their turn.")))]
 async fn provision(
     State(state): State<AgentCron>,
     caller: RememberedCaller,
@@ -71,8 +76,13 @@ async fn provision(
         .with_not_after(body.not_after)?
         .with_trace(trace.as_ref().map(RequestTrace::context));
     log_fields::job(&wanted.job_id);
+    state.pace.turn(&caller.caller.instance.instance_id).await?;
     let began = Instant::now();
-    let (caller, armed) = arm(&state, caller, &wanted).await?;
+    let (caller, armed) = arm(&state, caller, &wanted).await.inspect_err(|error| {
+        if let ApiError::Quota(exceeded) = error {
+            metrics::quota_refused(exceeded.scope);
+        }
+    })?;
     log_fields::schedule(armed.schedule_id);
     if let Some(trace) = &trace {
         trace.step("arm", began);
@@ -110,7 +120,8 @@ async fn arm(
 /// No attempt starts after the response. Cancelling an unknown job succeeds.
 #[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = CancelRequest, responses(
-    (status = 200, description = "Cancelled, or the job had no one-shot.", body = CancelResponse)))]
+    (status = 200, description = "Cancelled, or the job had no one-shot.", body = CancelResponse),
+    (status = 429, description = "`too_many_requests`: too many calls of this instance wait for their turn.")))]
 async fn cancel(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -118,6 +129,7 @@ async fn cancel(
 ) -> Result<Json<CancelResponse>, ApiError> {
     let job_id = JobId::new(body.job_id)?;
     log_fields::job(&job_id);
+    state.pace.turn(&caller.instance.instance_id).await?;
     state.one_shots.cancel(&caller.instance, &job_id, caller.deadline).await?;
     state.backends.notify_outboxes();
     state.scheduler.awake(&caller.instance);
@@ -168,9 +180,12 @@ impl From<OneShot> for DeadOneShot {
 #[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
     responses(
     (status = 200, description = "The one-shots of the calling instance only.", body = ListResponse),
+    (status = 429, description = "`too_many_requests`: too many calls of this instance wait for their turn."),
     ))]
 async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
+    state.pace.turn(&caller.instance.instance_id).await?;
     let listing = state.one_shots.list(&caller.instance, caller.deadline).await?;
+    state.pace.answered(&caller.instance.instance_id, listing.armed.len() + listing.dead.len());
     state.scheduler.awake(&caller.instance);
     Ok(Json(ListResponse {
         armed: listing.armed.into_iter().map(ArmedOneShot::from).collect(),

@@ -169,7 +169,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     credential_in(value)
 }
 
-fn credential_in(value: &HeaderValue) -> Result<Credential<'_>, ApiError> {
+pub(super) fn credential_in(value: &HeaderValue) -> Result<Credential<'_>, ApiError> {
     let value =
         value.to_str().map_err(|_| ApiError::InvalidToken("the Authorization header is not ASCII"))?;
     let (scheme, presented) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));

@@ -13,6 +13,8 @@ mod docs;
 pub mod error;
 mod extract;
 mod fire_webhook;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 mod jobs;
 pub mod jwks;
@@ -23,6 +25,7 @@ pub mod oauth;
 mod openapi;
 mod ops;
 mod origin;
+pub mod pace;
 mod peer;
 pub mod relay;
 pub mod router;

@@ -12,8 +12,8 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::BackendName;
 use nas_cron_protocol::relay::{RelayResponse, RelayStatus, WakeBody};
-use nas_cron_protocol::{BackendName, InstanceId, JobId, ScheduleId};
 use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -155,11 +155,7 @@ impl Relay {
             ApiError::InvalidSignature
         })?;
         let body: WakeBody = json::parse(&body).map_err(ApiError::Body)?;
-        let wake = Wake {
-            instance_id: InstanceId::new(body.instance_id)?,
-            job_id: JobId::new(body.job_id)?,
-            schedule_id: ScheduleId::parse(&body.schedule_id)?,
-        };
+        let wake = Wake::try_from(body)?;
         log_fields::agent(&wake.instance_id);
         log_fields::job(&wake.job_id);
         log_fields::schedule(wake.schedule_id);

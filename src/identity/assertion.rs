@@ -183,6 +183,9 @@ fn json_problem(error: &json::Error) -> &'static str {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+
+#[cfg(test)]
 mod tests {
     use ring::signature::{Ed25519KeyPair, KeyPair};
     use serde_json::{Value, json};

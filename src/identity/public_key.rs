@@ -336,6 +336,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn wycheproof_signatures_are_judged_correctly() {
+        let set = wycheproof_ng_eddsa::TestName::Ed25519.json_data();
+        let set: serde_json::Value = serde_json::from_str(set).unwrap();
+        let bytes = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+        let mut count = 0;
+        for group in set["testGroups"].as_array().unwrap() {
+            let key = PublicKey::from_bytes(bytes(&group["publicKey"]["pk"]).try_into().unwrap()).unwrap();
+            for test in group["tests"].as_array().unwrap() {
+                let verified = key.verifies(&bytes(&test["msg"]), &bytes(&test["sig"]));
+                assert_eq!(verified, test["result"] == "valid", "{}: {}", test["tcId"], test["comment"]);
+                count += 1;
+            }
+        }
+        assert!(count >= 140, "{count} signatures");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_line_panics_and_valid_lines_survive_a_round_trip(line in "(ssh-ed25519 )?[A-Za-z0-9+/= ]{0,120}") {

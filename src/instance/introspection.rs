@@ -125,8 +125,8 @@ impl Endpoint {
     }
 }
 
-/// Parses a response.
-fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
+/// Parses a response. Returns `None` if the token is not active.
+pub(super) fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     // Without serde's own text: it may quote values, which must not reach the log.
     let invalid = |error: nas_cron_protocol::json::Error| {
         let (line, column) = (error.line(), error.column());

@@ -52,7 +52,7 @@ async fn fetch(client: &Client, url: Url) -> Result<Fetched, FetchError> {
 }
 
 /// Returns the `max-age` of `Cache-Control`; zero if caching is forbidden.
-fn max_age(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
     directives.flat_map(|value| value.split(',')).find_map(|directive| {
         let (name, value) = directive.trim().split_once('=').unwrap_or((directive.trim(), ""));

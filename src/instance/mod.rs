@@ -10,6 +10,8 @@ mod circuit_breaker;
 mod claims;
 mod fetch_error;
 mod fetched_keys;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod introspection;
 pub mod issuers;
 mod jwks_fetch;

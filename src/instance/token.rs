@@ -144,4 +144,8 @@ fn part<T: DeserializeOwned>(text: &str, otherwise: TokenError) -> Result<T, Tok
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wycheproof_tests;

@@ -12,8 +12,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    backends, build, connections, database, fires, health, keys, one_shots, panics, process, requests,
-    traces, webhooks,
+    backends, build, connections, database, fires, health, keys, one_shots, panics, process, quotas,
+    requests, traces, webhooks,
 };
 
 /// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
@@ -57,6 +57,7 @@ pub(super) fn describe() {
     one_shots::describe();
     backends::describe();
     requests::describe();
+    quotas::describe();
     panics::describe();
     connections::describe();
     webhooks::describe();

@@ -18,6 +18,7 @@ mod labels;
 mod one_shots;
 mod panics;
 mod process;
+mod quotas;
 mod requests;
 mod traces;
 mod webhooks;
@@ -36,6 +37,7 @@ pub use self::health::set_health;
 pub use self::keys::set_signing_keys;
 pub use self::one_shots::{expired, set_dormant, set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
+pub use self::quotas::{call_delayed, call_refused, quota_refused, set_nearly_used_quotas};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
 };
@@ -46,6 +48,7 @@ pub use self::webhooks::{event_made, set_webhooks, webhook_attempted};
 pub(crate) mod tests {
     use std::time::Duration;
 
+    use nas_cron_protocol::admin_api::QuotaScope;
     use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
     use super::export::{describe, recorder};
@@ -89,6 +92,10 @@ pub(crate) mod tests {
             denied: 0,
         });
         set_dormant(&[(DormantReason::Silent, 2)]);
+        quota_refused(QuotaScope::Instance);
+        set_nearly_used_quotas(&[(QuotaScope::Instance, 2), (QuotaScope::Org, 0)]);
+        call_delayed();
+        call_refused();
         leases_lost(1);
         recovered(3);
         expired(1);
@@ -240,6 +247,8 @@ pub(crate) mod tests {
         nas_cron_introspections_total{outcome="unavailable"} 0
         nas_cron_known_schema_version 12
         nas_cron_leases_lost_total 1
+        nas_cron_nearly_used_quotas{scope="instance"} 2
+        nas_cron_nearly_used_quotas{scope="org"} 0
         nas_cron_oldest_overdue_seconds 1.5
         nas_cron_one_shots_expired_total 1
         nas_cron_one_shots_recovered_total 3
@@ -254,6 +263,8 @@ pub(crate) mod tests {
         nas_cron_open_connections{listener="admin"} 0
         nas_cron_open_connections{listener="metrics"} 0
         nas_cron_open_connections{listener="public"} 1
+        nas_cron_paced_calls_total{result="delayed"} 1
+        nas_cron_paced_calls_total{result="refused"} 1
         nas_cron_panics_total{place="background"} 0
         nas_cron_panics_total{place="fire"} 1
         nas_cron_panics_total{place="http"} 0
@@ -261,6 +272,8 @@ pub(crate) mod tests {
         nas_cron_parked_one_shots{reason="unreachable"} 0
         nas_cron_provision_duration_seconds_count 1
         nas_cron_provision_duration_seconds_sum 0.002
+        nas_cron_quota_refusals_total{scope="instance"} 1
+        nas_cron_quota_refusals_total{scope="org"} 0
         nas_cron_ready 1
         nas_cron_signing_key_next_step_seconds inf
         nas_cron_signing_key_usable 1

@@ -25,7 +25,8 @@ impl Operations {
     pub async fn agent(&self, instance_id: &InstanceId) -> OperationResult<ShownAgent> {
         let agent = directory::find_within(&self.db, instance_id, self.org()).await?;
         let login = logins::last(&self.db, instance_id).await?;
-        Ok(ShownAgent { agent, login })
+        let quota = Some(agent.quota(self.default_quotas));
+        Ok(ShownAgent { agent, login, quota })
     }
 
     /// Returns the contact between an agent and the service.

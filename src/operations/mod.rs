@@ -14,6 +14,7 @@ pub mod keys;
 pub mod logins;
 pub mod orgs;
 pub mod overview;
+pub mod quotas;
 
 pub use self::cursor::Cursor;
 
@@ -22,6 +23,7 @@ use nas_cron_protocol::{InvalidField, OrgId};
 use crate::db::{Db, DbError};
 use crate::directory::DirectoryError;
 use crate::domain::actor::Denied;
+use crate::domain::quota::DefaultQuotas;
 
 /// An operation could not be carried out. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,18 +56,19 @@ pub type OperationResult<T> = Result<T, OperationError>;
 pub struct Operations {
     db: Db,
     org_id: Option<OrgId>,
+    default_quotas: DefaultQuotas,
 }
 
 impl Operations {
-    /// The operations on the whole service.
-    pub fn new(db: Db) -> Self {
-        Self { db, org_id: None }
+    /// The operations on the whole service, whose instances and orgs have these quotas by default.
+    pub fn new(db: Db, default_quotas: DefaultQuotas) -> Self {
+        Self { db, org_id: None, default_quotas }
     }
 
     /// The operations of a caller that sees this org only; `None` for one that sees everything.
     #[must_use]
     pub fn within(&self, org_id: Option<&OrgId>) -> Self {
-        Self { db: self.db.clone(), org_id: org_id.cloned() }
+        Self { org_id: org_id.cloned(), ..self.clone() }
     }
 
     /// The org that the caller is limited to.

@@ -123,7 +123,7 @@ impl Operations {
     }
 }
 
-fn unknown(org_id: &OrgId) -> OperationError {
+pub(super) fn unknown(org_id: &OrgId) -> OperationError {
     OperationError::Unknown(format!("no agent of org {org_id} is registered"))
 }
 

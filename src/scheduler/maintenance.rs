@@ -7,9 +7,10 @@ use tracing::{info, warn};
 
 use crate::db::{
     Db, DbResult, admin_tokens, audit, cancelled_jobs, dormant_jobs, events, fires, identities, job_auth,
-    logins, operator_sessions, outages,
+    logins, operator_sessions, outages, quotas,
 };
 use crate::domain::hold::Tidied;
+use crate::domain::quota::DefaultQuotas;
 use crate::heartbeat;
 use crate::metrics;
 
@@ -46,6 +47,8 @@ pub struct MaintenanceRules {
     pub error_text_retention: Duration,
     /// Retention of the audit log.
     pub audit_retention: Duration,
+    /// Quotas of instances and orgs that have none of their own.
+    pub default_quotas: DefaultQuotas,
 }
 
 /// Runs until `stop`. Statements use `db`; unused connections of `pools` are closed.
@@ -68,6 +71,11 @@ pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: Cancella
             let withheld = outages::withheld(&db).await;
             report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
             let dormant = dormant_jobs::counts(&db).await;
+            let nearly_used = quotas::recount(&db, rules.default_quotas).await;
+            report(
+                "counting nearly used quotas",
+                nearly_used.map(|counts| metrics::set_nearly_used_quotas(&counts)),
+            );
             report("counting dormant jobs", dormant.map(|dormant| metrics::set_dormant(&dormant)));
         }
         round = round.wrapping_add(1);

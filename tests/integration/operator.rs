@@ -25,6 +25,7 @@ use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
+use nas_cron::domain::quota::DefaultQuotas;
 use nas_cron::domain::registration::Verdict;
 use nas_cron::domain::{FireOutcome, SigningAlg};
 use nas_cron::fire::address_policy::AddressPolicy;
@@ -57,6 +58,7 @@ const RULES: ArmRules = ArmRules {
     duplicate_delay: Duration::from_secs(330),
 };
 const CALLBACK: &str = "https://agent.example";
+const DEFAULT_QUOTAS: DefaultQuotas = DefaultQuotas { instance: 10, org: 100 };
 
 #[derive(Debug, Parser)]
 enum Command {
@@ -109,7 +111,7 @@ impl World {
         let command = Command::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         let mut out = Vec::new();
         let db = &self.db;
-        let on = Operator::on(db.clone());
+        let on = Operator::on(db.clone(), DEFAULT_QUOTAS);
         let urls = Urls {
             portal: Some("https://portal.example".to_owned()),
             agents_jwks: Some("https://cron.example/api/agent-cron/jwks.json".to_owned()),
@@ -933,7 +935,7 @@ mod admin_api {
         AdminState {
             directory: Directory::new(db.clone()),
             overviews: Overviews::new(db.clone(), OverviewRules::default()),
-            operations: Operations::new(db.clone()),
+            operations: Operations::new(db.clone(), DEFAULT_QUOTAS),
             profiles: Profiles::new(db.clone()),
             identities: IdentityRegistry::new(db.clone()),
             tokens: StoredTokens::new(db.clone()),
@@ -942,6 +944,7 @@ mod admin_api {
             keys: KeyOperations {
                 db: db.clone(),
                 kek: None,
+                refresh_keys: None,
                 policy: RotationPolicy::default(),
                 alg: SigningAlg::Es256,
                 agents_jwks_url: None,

@@ -1,4 +1,7 @@
-//! Times and JSON as other programs read them: what nas-cron accepts means the same to Python and JavaScript.
+//! Times, JSON, URLs and tokens as other programs read them: what nas-cron accepts means the same to Python and JavaScript.
+
+mod tokens;
+mod urls;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -38,8 +41,8 @@ async fn run(program: impl AsRef<OsStr>, script: &str, asked: &Value) -> Value {
 }
 
 async fn python(asked: &Value) -> Value {
-    let python = in_target("agent-tools-venv/bin/python");
-    assert!(python.exists(), "not installed: run `make agent-tools` (`make test` does)");
+    let python = in_target("readers-venv/bin/python");
+    assert!(python.exists(), "not installed: run `make readers` (`make test` does)");
     run(python, "read.py", asked).await
 }
 
@@ -69,7 +72,7 @@ fn some_time() -> String {
 async fn times_that_python_also_accepts_are_the_same_instants() {
     let mut texts: Vec<String> = times().into_iter().map(|time| time.text).collect();
     texts.extend((0..20_000).map(|_| some_time()));
-    let read = python(&json!({"times": texts, "json": []})).await;
+    let read = python(&json!({"times": texts})).await;
     let mut both = 0;
     for (text, theirs) in texts.iter().zip(read["times"].as_array().unwrap()) {
         let (Ok(ours), Some(theirs)) = (FireAt::parse(text), theirs.as_i64()) else { continue };
@@ -114,7 +117,7 @@ async fn json_that_is_accepted_is_the_same_value_for_python_and_javascript() {
         .collect();
     assert!(accepted.len() >= 25 && accepted.iter().all(|(_, oddity)| !oddity.refused));
     let encoded: Vec<_> = accepted.iter().map(|(json, _)| STANDARD.encode(json)).collect();
-    let asked = json!({"times": [], "json": encoded});
+    let asked = json!({"json": encoded});
     let (python, node) = tokio::join!(python(&asked), node(&asked));
     for (at, (json, oddity)) in accepted.iter().enumerate() {
         let ours = with_doubles(&door::from_slice(json).unwrap());

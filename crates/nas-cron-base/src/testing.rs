@@ -4,12 +4,23 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::Registry;
 
 use crate::logging::subscriber;
+
+/// Returns the shortest time of `calls` calls: the one that the machine disturbed least.
+pub fn fastest(calls: usize, mut call: impl FnMut()) -> Duration {
+    let times = (0..calls).map(|_| {
+        let began = Instant::now();
+        call();
+        began.elapsed()
+    });
+    times.min().expect("at least one call")
+}
 
 /// A temporary folder, removed when it is dropped.
 pub struct Scratch(PathBuf);

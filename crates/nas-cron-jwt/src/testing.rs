@@ -73,10 +73,13 @@ impl Signing {
 
     /// Signs a token with this header. The signature always uses the key's algorithm, whatever `alg` the header has.
     pub fn sign_with_header(&self, header: &Value, claims: &Value) -> String {
+        self.sign_bytes(header.to_string().as_bytes(), claims.to_string().as_bytes())
+    }
+
+    /// Signs a header and claims that need not be JSON.
+    pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> String {
         use base64::Engine;
-        let part = |value: &Value| {
-            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string().as_bytes())
-        };
+        let part = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
         let message = format!("{}.{}", part(header), part(claims));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
         format!("{message}.{signature}")

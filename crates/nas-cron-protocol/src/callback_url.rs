@@ -130,7 +130,8 @@ pub fn http_url(text: &str) -> Result<Url, String> {
     {
         return Err("must not have an empty label in its host".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
+    // Empty ones, as in `https://@agent.example`, are not in the parsed URL.
+    if authority(text).is_some_and(|authority| authority.contains('@')) {
         return Err("must not carry credentials".to_owned());
     }
     if url.fragment().is_some() {
@@ -178,11 +179,16 @@ fn base_of(text: &str) -> &str {
 /// Returns the host as the text spells it, without the port, of a URL without credentials; `None` unless two slashes
 /// precede it.
 fn host_text(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("://")?;
-    let authority = rest.split(['/', '?']).next().filter(|authority| !authority.is_empty())?;
+    let authority = authority(text)?;
     // The colons of an IPv6 address are in brackets.
     let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))
+}
+
+/// Returns what is between the two slashes and the path, as the text spells it.
+fn authority(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    rest.split(['/', '?', '#']).next().filter(|authority| !authority.is_empty())
 }
 
 impl Serialize for CallbackUrl {

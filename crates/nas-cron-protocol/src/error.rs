@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin_api::QuotaScope;
+
 crate::words!(
     /// The error codes that nas-cron uses in the `error` field. Other servers may use others.
     pub enum ErrorWord {
@@ -39,7 +41,9 @@ crate::words!(
         TaskRevoked = "task_revoked",
         /// The admin API is off: the service has no admin token.
         AdminApiOff = "admin_api_off",
-        /// Too many calls with an invalid admin token: retry after `Retry-After`.
+        /// The job is new, and the quota of armed jobs of its instance or org is used up.
+        QuotaExceeded = "quota_exceeded",
+        /// Calls come too fast: retry after `Retry-After`.
         TooManyRequests = "too_many_requests",
         /// The resource or path is unknown.
         NotFound = "not_found",
@@ -73,11 +77,32 @@ pub struct ErrorBody {
         )
     )]
     pub error_description: Option<String>,
+    /// Scope of the quota that is used up; only with `quota_exceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<QuotaScope>,
+    /// That quota; only with `quota_exceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<i64>,
+    /// Number of armed jobs in its scope; only with `quota_exceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed: Option<i64>,
 }
 
 impl ErrorBody {
     /// Creates the body of an error of nas-cron.
     pub fn new(error: ErrorWord, description: impl Into<String>) -> Self {
-        Self { error: error.as_str().into(), error_description: Some(description.into()) }
+        Self {
+            error: error.as_str().into(),
+            error_description: Some(description.into()),
+            scope: None,
+            quota: None,
+            armed: None,
+        }
+    }
+
+    /// Adds the numbers of a quota that is used up.
+    #[must_use]
+    pub fn with_quota(self, scope: QuotaScope, quota: i64, armed: i64) -> Self {
+        Self { scope: Some(scope), quota: Some(quota), armed: Some(armed), ..self }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+pub mod abuse;
 pub mod agent;
 pub mod browser;
 pub mod chaos;

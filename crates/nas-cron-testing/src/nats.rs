@@ -4,6 +4,7 @@
 //! the shell waits for the end of a pipe that this process holds.
 
 mod credentials;
+mod network;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -21,6 +22,7 @@ use crate::ports::free_address;
 use crate::time::PATIENCE;
 
 use self::credentials::{write_certificates, write_credentials};
+use self::network::Network;
 
 /// The shell script. `"$@"` is the server's command line. Descriptor 3 is the pipe; its end kills the server.
 const KEEPER: &str = r#"
@@ -91,6 +93,8 @@ pub struct NatsServers {
     setup: Setup,
     dir: PathBuf,
     nodes: Vec<Node>,
+    /// The hosts of the servers, or the reason why they run on this one.
+    network: Result<Network, &'static str>,
 }
 
 struct Node {
@@ -121,20 +125,41 @@ impl NatsServers {
     /// Starts servers and waits until their `JetStream` is ready.
     pub async fn start(setup: Setup) -> Self {
         let mut servers = Self::prepare(setup);
-        for i in 0..servers.nodes.len() {
-            servers.launch(i);
-        }
-        for i in 0..servers.nodes.len() {
-            servers.ready(i).await;
-        }
+        servers.start_all().await;
         servers
+    }
+
+    /// Like [`Self::cluster`], with a network namespace for each server where that is possible
+    /// ([`Self::why_no_partition`]), so that a server can lose its network.
+    pub async fn cluster_of_hosts() -> Self {
+        let network = Network::new(Setup::CLUSTER.servers);
+        let mut servers = Self::prepare_in(Setup::CLUSTER, network);
+        servers.start_all().await;
+        servers
+    }
+
+    async fn start_all(&mut self) {
+        for i in 0..self.nodes.len() {
+            self.launch(i);
+        }
+        for i in 0..self.nodes.len() {
+            self.recovered(i).await;
+        }
     }
 
     /// Chooses ports and writes the configuration of the servers without starting them: [`Self::restart`] does.
     pub fn prepare(setup: Setup) -> Self {
+        Self::prepare_in(setup, Err("the servers run on this host"))
+    }
+
+    fn prepare_in(setup: Setup, network: Result<Network, &'static str>) -> Self {
+        let address = |i, port| match &network {
+            Ok(network) => SocketAddr::new(network.address(i), port),
+            Err(_) => free_address(),
+        };
         let dir = std::env::temp_dir().join(format!("nas-cron-nats-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&dir).unwrap();
-        let routes: Vec<SocketAddr> = (0..setup.servers).map(|_| free_address()).collect();
+        let routes: Vec<SocketAddr> = (0..setup.servers).map(|i| address(i, 6222)).collect();
         if setup.tls {
             write_certificates(&dir);
         }
@@ -150,7 +175,7 @@ impl NatsServers {
         };
         let nodes = (0..setup.servers)
             .map(|i| {
-                let (client, monitor) = (free_address(), free_address());
+                let (client, monitor) = (address(i, 4222), address(i, 8222));
                 let store = dir.join(format!("store-{i}"));
                 let mut config = format!(
                     "server_name: n{i}\nlisten: \"{client}\"\nhttp: \"{monitor}\"\n\
@@ -180,7 +205,7 @@ impl NatsServers {
                 Node { client, monitor, config: path, log: dir.join(format!("n{i}.log")), running: None }
             })
             .collect();
-        Self { setup, dir, nodes }
+        Self { setup, dir, nodes, network }
     }
 
     /// Returns the client URLs of all servers.
@@ -264,15 +289,43 @@ impl NatsServers {
     /// Restarts a server at its address and with its data, and waits until it has caught up.
     pub async fn restart(&mut self, i: usize) {
         self.launch(i);
-        self.ready(i).await;
+        self.recovered(i).await;
     }
 
-    /// Returns the server that leads a stream.
+    /// Returns the reason why no server can be partitioned, if so.
+    pub fn why_no_partition(&self) -> Option<&'static str> {
+        self.network.as_ref().err().copied()
+    }
+
+    /// Takes the network from a server: no data reaches it or comes from it, and no connection closes. The servers must be
+    /// [`Self::cluster_of_hosts`].
+    pub fn partition(&mut self, i: usize) {
+        self.network.as_ref().expect("the servers have hosts").cut(i);
+    }
+
+    /// Gives the network back.
+    pub fn reunite(&mut self, i: usize) {
+        self.network.as_ref().expect("the servers have hosts").restore(i);
+    }
+
+    /// Returns the server that leads a stream, after an election if one is under way.
     pub async fn leader(&self, stream: &str) -> usize {
-        let stream = self.jetstream().await.get_stream(stream).await.unwrap();
-        let leader = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone());
-        let leader = leader.expect("the stream has a leader");
-        leader.strip_prefix('n').and_then(|i| i.parse().ok()).expect("the name of one of these servers")
+        let jetstream = self.jetstream().await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leader = match jetstream.get_stream(stream).await {
+                Ok(stream) => {
+                    stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone())
+                }
+                Err(_) => None,
+            };
+            if let Some(leader) = leader {
+                let number = leader.strip_prefix('n').and_then(|i| i.parse().ok());
+                return number.expect("the name of one of these servers");
+            }
+            assert!(Instant::now() < deadline, "{stream} has no leader");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn launch(&mut self, i: usize) {
@@ -283,7 +336,11 @@ impl NatsServers {
             crate::in_target(if old { "nats-venv/old/bin/nats-server" } else { "nats-venv/bin/nats-server" });
         assert!(binary.exists(), "{} is missing: run `make nats`", binary.display());
         let log = std::fs::File::options().create(true).append(true).open(&node.log).unwrap();
-        let mut shell = Command::new("/bin/sh")
+        let mut shell = match &self.network {
+            Ok(network) => network.command(i, "/bin/sh"),
+            Err(_) => Command::new("/bin/sh"),
+        };
+        let mut shell = shell
             .args(["-c", KEEPER, "nas-cron-nats"])
             .arg(binary)
             .arg("-c")
@@ -300,7 +357,7 @@ impl NatsServers {
     }
 
     /// Waits until `JetStream` has a leader and this server has caught up.
-    async fn ready(&mut self, i: usize) {
+    pub async fn recovered(&mut self, i: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let node = &mut self.nodes[i];

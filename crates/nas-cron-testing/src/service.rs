@@ -7,6 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nas_cron::keys::KeyEncryptionKeys;
+use secrecy::SecretBox;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -15,6 +19,17 @@ use crate::time::PATIENCE;
 
 /// The key that encrypts signing keys in tests.
 pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+/// Returns the key-encryption key with this base64 text, without fallbacks.
+///
+/// # Panics
+///
+/// If it is not base64 of 32 bytes.
+pub fn key_encryption_keys(base64: &str) -> KeyEncryptionKeys {
+    let bytes = STANDARD.decode(base64.trim()).expect("base64");
+    let bytes = SecretBox::new(Box::new(bytes.try_into().expect("32 bytes")));
+    KeyEncryptionKeys::new(&bytes, &[])
+}
+
 /// The admin token of the tests.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
@@ -68,6 +83,8 @@ fn faketime_library() -> PathBuf {
 #[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, String>,
+    /// Another binary than that of the tests.
+    binary: Option<PathBuf>,
     /// Program and arguments that start the binary; the binary's path follows.
     launcher: Vec<String>,
 }
@@ -89,7 +106,13 @@ impl Settings {
             ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
             ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
         ]);
-        Self { values, launcher: Vec::new() }
+        Self { values, binary: None, launcher: Vec::new() }
+    }
+
+    /// Starts this binary instead of that of the tests.
+    #[must_use]
+    pub fn of_binary(self, binary: PathBuf) -> Self {
+        Self { binary: Some(binary), ..self }
     }
 
     /// Starts the binary through another program. It receives the binary's path and arguments after its own, and must replace
@@ -160,13 +183,14 @@ impl Settings {
 
     /// Returns a command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let binary = self.binary.clone().unwrap_or_else(binary_path);
         let mut command = match self.launcher.split_first() {
             Some((program, before)) => {
                 let mut command = clean(program);
-                command.args(before).arg(binary_path());
+                command.args(before).arg(binary);
                 command
             }
-            None => binary(),
+            None => clean(binary),
         };
         command.args(arguments).envs(&self.values);
         command
@@ -385,10 +409,15 @@ impl Drop for Service {
 
 /// Returns an HTTP client without proxies and redirects.
 pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+/// Returns a builder of [`client`].
+pub fn client_builder() -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Without the system's certificates, which take long to load: everything here is plain HTTP.
     let builder = reqwest::Client::builder().tls_certs_only([]);
-    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    builder.no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {

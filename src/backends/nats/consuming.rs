@@ -2,7 +2,6 @@
 //! before.
 
 use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,12 +9,11 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use nas_cron_protocol::{BackendName, InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::BackendName;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use super::pulling::{BATCH, Hands, Held};
 use super::{Nats, stream};
@@ -203,11 +201,7 @@ impl Taking<'_> {
 
 fn read(payload: &[u8]) -> Option<Wake> {
     let body: WakeBody = nas_cron_protocol::json::from_slice(payload).ok()?;
-    Some(Wake {
-        instance_id: InstanceId::new(body.instance_id).ok()?,
-        job_id: JobId::new(body.job_id).ok()?,
-        schedule_id: ScheduleId(Uuid::from_str(&body.schedule_id).ok()?),
-    })
+    Wake::try_from(body).ok()
 }
 
 #[cfg(test)]

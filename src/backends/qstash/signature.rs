@@ -158,6 +158,7 @@ fn decode(part: &[u8]) -> Result<Vec<u8>, Refusal> {
 #[cfg(test)]
 mod tests {
     use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+    use nas_cron_base::testing::fastest;
     use serde_json::json;
 
     use super::*;
@@ -258,6 +259,32 @@ mod tests {
                     assert!(judged.is_err(), "byte {at} as {byte}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn no_hostile_signature_takes_ten_times_as_long_as_a_good_one() {
+        let good = sign("sig_current", HS256, &claims().to_string());
+        let limit = fastest(20, || assert_eq!(judge(&good, BODY), Ok(()))) * 10;
+        let nested = format!(r#"{{"x":{}"#, "[".repeat(300));
+        let mut hostile = vec![
+            sign("sig_other", HS256, &claims().to_string()),
+            sign("sig_current", HS256, &nested),
+            sign("sig_current", &nested, &claims().to_string()),
+            sign("sig_current", r#"{"alg":"none"}"#, &claims().to_string()),
+            ".".repeat(good.len()),
+            "A".repeat(good.len()),
+            format!("{good}.{good}"),
+        ];
+        hostile.extend(["iss", "sub", "body", "exp", "nbf"].map(|name| {
+            let claims = with(name, json!("x".repeat(200)));
+            sign("sig_current", HS256, &claims.to_string())
+        }));
+        hostile.extend((0..good.len()).step_by(7).map(|at| format!("{}!{}", &good[..at], &good[at + 1..])));
+        for token in hostile {
+            // A busy machine can disturb many calls in a row, but not all.
+            let calm = (0..20).any(|_| fastest(5, || assert!(judge(&token, BODY).is_err())) < limit);
+            assert!(calm, "{token}: more than {limit:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) fn agent() -> Agent {
         unreachable_since: None,
         busy_until: None,
         armed: 2,
+        own_quota: None,
         parked: 0,
         dead: 1,
         next_attempt_at: Some(now + TimeDelta::minutes(3)),

@@ -32,8 +32,10 @@ use self::remove::RemoveArgs;
 use self::set_callback::SetCallbackArgs;
 use super::audited::Audited;
 use super::operator::Operator;
+use super::quota::{self, QuotaArgs};
 use crate::audit::Act;
 use crate::config::{ConfigError, OwnPortal};
+use crate::domain::quota::QuotaTarget;
 
 /// Register, list, show, disable and remove agents.
 ///
@@ -70,6 +72,20 @@ enum AgentsCommand {
     Remove(RemoveArgs),
     SetCallback(SetCallbackArgs),
     Import(ImportAgentsArgs),
+    /// Show or set the quota of armed jobs of an agent.
+    ///
+    /// A new job beyond the quota is rejected. Jobs that are armed stay armed, and are always armed again.
+    #[command(after_help = "\
+Examples:
+  nas-cron agents quota agent-1
+  nas-cron agents quota agent-1 --set 50000
+  nas-cron agents quota agent-1 --default")]
+    Quota {
+        /// Instance id of the agent.
+        instance_id: InstanceId,
+        #[command(flatten)]
+        args: QuotaArgs,
+    },
     Config(ConfigArgs),
     Identities(IdentitiesArgs),
     Logins(LoginsArgs),
@@ -113,6 +129,9 @@ impl Audited for AgentsArgs {
             AgentsCommand::Enable(args) => about("enable_agent", &args.instance_id),
             AgentsCommand::Remove(args) => args.act(),
             AgentsCommand::SetCallback(args) => about("set_agent_callback", &args.instance_id),
+            AgentsCommand::Quota { instance_id, args } => {
+                args.act(&QuotaTarget::Instance(instance_id.clone()))
+            }
             AgentsCommand::Import(args) => args.act(),
             AgentsCommand::Revoke(args) => Some(args.act()),
         }
@@ -132,6 +151,9 @@ pub async fn run(args: AgentsArgs, on: &Operator, urls: Urls, out: &mut dyn Writ
         AgentsCommand::Enable(args) => set_enabled::run(&args, true, on, out).await,
         AgentsCommand::Remove(args) => remove::run(&args, on, out).await,
         AgentsCommand::SetCallback(args) => set_callback::run(&args, on, out).await,
+        AgentsCommand::Quota { instance_id, args } => {
+            quota::run(&args, &QuotaTarget::Instance(instance_id), on, out).await
+        }
         AgentsCommand::Import(args) => import::run(&args, on.database(LOCAL_IMPORT)?, out).await,
         AgentsCommand::Config(args) => config::run(&args, on, &urls, out).await,
         AgentsCommand::Identities(args) => identities::list(&args, on, out).await,
@@ -188,6 +210,7 @@ mod tests {
           remove        Remove an agent and its one-shots
           set-callback  Change the callback URL of an agent and of all its one-shots
           import        Register agents from a file in JSON Lines or CSV
+          quota         Show or set the quota of armed jobs of an agent
           config        Print the YAML configuration that an agent needs to use this service
           identities    List the keys that an agent calls with, and its tasks
           logins        List the last login of each agent at the built-in portal, ordered by instance id

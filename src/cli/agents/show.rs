@@ -8,8 +8,7 @@ use nas_cron_base::terminal::{self, counted, or_dash, relative};
 use super::{OneArgs, login};
 use crate::cli::operator::Operator;
 use crate::domain::PortalDenial;
-use crate::domain::login::Login;
-use crate::domain::registration::Agent;
+use crate::domain::registration::{Agent, ShownAgent};
 
 /// Prints all facts about the agent.
 pub(super) async fn run(args: &OneArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -18,7 +17,7 @@ pub(super) async fn run(args: &OneArgs, on: &Operator, out: &mut dyn Write) -> a
         return terminal::json(out, &shown);
     }
     let now = on.now().await?;
-    out.write_all(facts(&shown.agent, shown.login.as_ref(), now).as_bytes())?;
+    out.write_all(facts(&shown, now).as_bytes())?;
     Ok(())
 }
 
@@ -34,7 +33,8 @@ pub(super) fn condition(agent: &Agent) -> &'static str {
     }
 }
 
-fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
+fn facts(shown: &ShownAgent, now: DateTime<Utc>) -> String {
+    let ShownAgent { agent, login, quota } = shown;
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T UTC"));
     let state = match condition(agent) {
         "disabled" => "disabled: its fires are held and its calls refused until `nas-cron agents enable`",
@@ -47,7 +47,7 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         "busy" => "busy: it asked to wait (Retry-After), and no one-shot fires before that",
         other => other,
     };
-    let login = login.map(|login| ("login", login::in_words(login, now)));
+    let login = login.as_ref().map(|login| ("login", login::in_words(login, now)));
     let first = [
         ("agent", agent.instance_id.clone()),
         ("org", agent.org_id.clone()),
@@ -60,17 +60,31 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         )
     });
     let middle = [("state", state.to_owned()), ("callback", or_dash(agent.callback_url.as_deref()))];
+    let quota = quota.map(|quota| {
+        let whose = if agent.own_quota.is_some() { "its own" } else { "the default" };
+        ("quota", format!("{} armed ({whose})", counted(quota, "job")))
+    });
     let rest = [
         ("unreachable since", or_dash(agent.unreachable_since.map(with_time))),
         ("busy until", or_dash(agent.busy_until.map(with_time))),
         ("armed", format!("{}, of which {} parked", counted(agent.armed, "one-shot"), agent.parked)),
         ("dead", counted(agent.dead, "one-shot")),
+    ];
+    let last = [
         ("next attempt", or_dash(agent.next_attempt_at.map(with_time))),
         ("registered", with_time(agent.created_at)),
         ("changed", with_time(agent.updated_at)),
     ];
     terminal::text(terminal::facts(
-        &first.into_iter().chain(login).chain(middle).chain(homes).chain(rest).collect::<Vec<_>>(),
+        &first
+            .into_iter()
+            .chain(login)
+            .chain(middle)
+            .chain(homes)
+            .chain(rest)
+            .chain(quota)
+            .chain(last)
+            .collect::<Vec<_>>(),
     ))
 }
 
@@ -84,21 +98,21 @@ mod tests {
     #[test]
     fn facts_match_their_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let facts = |agent: &Agent, now| {
+            facts(&ShownAgent { agent: agent.clone(), login: None, quota: Some(10_000) }, now)
+        };
         let denied = Agent { denied_by_portal: Some(PortalDenial::Unknown), on_hold: true, ..agent() };
-        assert!(
-            facts(&denied, None, now)
-                .contains("denied: the portal reports it as unknown; its fires are held")
-        );
+        assert!(facts(&denied, now).contains("denied: the portal reports it as unknown; its fires are held"));
         let shared =
             Agent { alternating_callback_url: Some("https://agent-2.example".to_owned()), ..agent() };
-        assert!(facts(&shared, None, now).contains(
+        assert!(facts(&shared, now).contains(
             "two homes          its callback alternates with https://agent-2.example: two homes share this identity"
         ));
         let unreachable =
             Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
         let busy = Agent { busy_until: Some(now + TimeDelta::seconds(40)), ..agent() };
-        assert!(facts(&busy, None, now).contains("busy: it asked to wait (Retry-After)"));
-        insta::assert_snapshot!(facts(&unreachable, None, now), @"
+        assert!(facts(&busy, now).contains("busy: it asked to wait (Retry-After)"));
+        insta::assert_snapshot!(facts(&unreachable, now), @"
         agent              agent-1
         org                acme
         session            sid-1
@@ -108,6 +122,7 @@ mod tests {
         busy until         -
         armed              2 one-shots, of which 1 parked
         dead               1 one-shot
+        quota              10000 jobs armed (the default)
         next attempt       in 3 min (2027-01-15 08:03:00 UTC)
         registered         4 d ago (2027-01-11 08:00:00 UTC)
         changed            5 h ago (2027-01-15 03:00:00 UTC)

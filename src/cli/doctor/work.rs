@@ -1,4 +1,5 @@
-//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, homes, logins.
+//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, homes, quotas,
+//! logins.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use nas_cron_protocol::admin_api::Count;
 
 use super::deployment::Deployment;
 use crate::config::PortalJwks;
-use crate::db::{directory, dormant_jobs, fires, holds, logins, wake_ups};
+use crate::db::{directory, dormant_jobs, fires, holds, logins, quotas, wake_ups};
 use crate::diagnosis::{self, Finding, failed};
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
@@ -67,6 +68,14 @@ pub(super) async fn holds(deployment: &Deployment) -> Finding {
             let holds: Vec<_> = standing.into_iter().map(|one| one.hold).collect();
             diagnosis::holds(&holds, holds.len(), now)
         }
+        Err(error) => failed(error),
+    }
+}
+
+/// Checks for agents and orgs that have nearly used their quota of armed jobs.
+pub(super) async fn quotas(deployment: &Deployment) -> Finding {
+    match quotas::nearly_used(&deployment.db, None, diagnosis::READ_QUOTAS).await {
+        Ok(nearly_used) => diagnosis::quotas(&nearly_used),
         Err(error) => failed(error),
     }
 }

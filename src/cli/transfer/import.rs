@@ -58,7 +58,7 @@ impl Audited for ImportArgs {
 }
 
 /// A line that was read.
-enum Record {
+pub(in crate::cli) enum Record {
     Agent(Registration),
     Login(StoredLogin),
     Auth(StoredAuth),
@@ -68,7 +68,8 @@ enum Record {
 }
 
 impl Record {
-    fn read(mut fields: Fields, dead_letters: bool) -> Result<Self, FieldsError> {
+    /// Reads a line. Dead letters are read as one-shots only if `dead_letters` is true.
+    pub(in crate::cli) fn read(mut fields: Fields, dead_letters: bool) -> Result<Self, FieldsError> {
         match fields.required_text("kind")?.as_str() {
             "agent" => Ok(Self::Agent(directory::registration(fields, None)?)),
             "login" => lines::login(fields).map(Self::Login),

@@ -15,6 +15,7 @@ pub(super) mod leases;
 pub(super) mod listening;
 pub(super) mod logs;
 pub(super) mod portal;
+pub(super) mod quotas;
 pub(super) mod retries;
 pub(super) mod stopping;
 pub(super) mod traces;

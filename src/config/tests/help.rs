@@ -147,6 +147,13 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --audit-retention <DURATION>  Retention period of the audit log, and of revoked and expired admin
                                         tokens. [env: NAS_CRON_AUDIT_RETENTION] [default: 400d]
 
+    Quotas:
+          --jobs-per-instance <N>       Maximum armed jobs of one agent instance. A new job beyond it is answered
+                                        with 429; jobs that are known are always armed again. [env:
+                                        NAS_CRON_JOBS_PER_INSTANCE] [default: 10000]
+          --jobs-per-org <N>            Maximum armed jobs of all agent instances of one org together. [env:
+                                        NAS_CRON_JOBS_PER_ORG] [default: 1000000]
+
     Fires:
           --callback-allow <CIDR,…>     Non-public networks whose agents may be called, also over plain http. A
                                         bare address means that single host. [env: NAS_CRON_CALLBACK_ALLOW]

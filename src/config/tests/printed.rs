@@ -103,6 +103,8 @@ fn config_show_prints_values_and_origins() {
     agent_task_ids_encrypted                 false                                                                      default
     admin_token_sha256                       (none)
     audit_retention                          400d                                                                       default
+    jobs_per_instance                        10000                                                                      default
+    jobs_per_org                             1000000                                                                    default
     callback_allow                           10.0.0.0/8,::1                                                             NAS_CRON_CALLBACK_ALLOW
     callback_ca_file                         (the system's certificate authorities only)
     fire_timeout                             30s                                                                        default

@@ -26,6 +26,7 @@ mod keys;
 mod logins;
 mod orgs;
 mod overview;
+mod quotas;
 mod tokens;
 mod webhooks;
 
@@ -134,7 +135,8 @@ pub(super) fn guarded<S: Clone + Send + Sync + 'static>(
         .merge(jobs::routes())
         .merge(holds::routes())
         .merge(orgs::routes())
-        .merge(overview::routes());
+        .merge(overview::routes())
+        .merge(quotas::routes());
     let gate = Gate {
         access: Arc::new(Access::of(router.get_openapi_mut())),
         credentials,

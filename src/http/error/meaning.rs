@@ -120,10 +120,14 @@ impl ApiError {
             Self::Temporary(_) => Meaning::unavailable(RETRY_DATABASE),
             Self::AdminApiOff => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AdminApiOff),
             Self::Denied(_) | Self::Forged(_) => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
-            Self::TooManyFailures(retry_after) | Self::TooManyCalls(retry_after) => Meaning {
+            Self::TooManyFailures(retry_after)
+            | Self::TooManyCalls(retry_after)
+            | Self::TooFast(retry_after) => Meaning {
                 retry_after: Some(*retry_after),
                 ..Meaning::of(StatusCode::TOO_MANY_REQUESTS, ErrorWord::TooManyRequests)
             },
+            // Without `Retry-After`: what helps is a job that ends, or a higher quota.
+            Self::Quota(_) => Meaning::of(StatusCode::TOO_MANY_REQUESTS, ErrorWord::QuotaExceeded),
             Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, ErrorWord::InvalidRequest),
             Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, ErrorWord::InvalidRequest),
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, ErrorWord::NotFound),

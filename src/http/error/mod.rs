@@ -26,8 +26,10 @@ pub use self::page::ErrorPage;
 pub(super) use self::page::Failure;
 pub use self::problem::{Problem, ProblemBody};
 use crate::domain::actor::Denied;
+use crate::domain::quota::QuotaExceeded;
 use crate::identity::IdentityError;
 use crate::instance::AuthError;
+use crate::oneshot::ProvisionError;
 use crate::store_error::StoreError;
 
 /// An error of a request.
@@ -93,6 +95,14 @@ pub enum ApiError {
         crate::http::admin::CALLS_PER_SECOND
     )]
     TooManyCalls(Duration),
+    /// 429: the calls of this instance come too fast. The next one may come after this time.
+    #[error(
+        "too many calls of this agent: they wait for their turn, and this one would wait too long; retry later"
+    )]
+    TooFast(Duration),
+    /// 429: the job is new, and a quota is used up.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
     /// 404: the resource does not exist.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
@@ -133,6 +143,15 @@ pub enum TokenRefusal {
     /// The refresh token was never issued. Anyone can send such a token.
     #[error("{0}")]
     UnknownGrant(String),
+}
+
+impl From<ProvisionError> for ApiError {
+    fn from(error: ProvisionError) -> Self {
+        match error {
+            ProvisionError::Quota(exceeded) => exceeded.into(),
+            ProvisionError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Handles unknown paths.

@@ -10,7 +10,10 @@ use super::{ApiError, ExpectedUnavailable};
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (meaning, description) = self.log();
-        let body = ErrorBody::new(meaning.error, description);
+        let mut body = ErrorBody::new(meaning.error, description);
+        if let Self::Quota(exceeded) = &self {
+            body = body.with_quota(exceeded.scope, exceeded.quota, exceeded.armed);
+        }
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         if self.is_expected() {
             response.extensions_mut().insert(ExpectedUnavailable);

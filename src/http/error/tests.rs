@@ -4,6 +4,7 @@ use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::post;
+use nas_cron_protocol::admin_api::QuotaScope;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -55,6 +56,13 @@ async fn every_error_has_its_status_word_and_headers() {
         (ApiError::NotFound("x".into()), 404, "not_found", None),
         (ApiError::MethodNotAllowed, 405, "method_not_allowed", None),
         (ApiError::Conflict("x".into()), 409, "conflict", None),
+        (
+            ApiError::TooFast(Duration::from_millis(2500)),
+            429,
+            "too_many_requests",
+            Some(("retry-after", "3")),
+        ),
+        (QuotaExceeded { scope: QuotaScope::Org, quota: 3, armed: 3 }.into(), 429, "quota_exceeded", None),
         (unavailable().into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
         (AuthError::from(unavailable()).into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
         (defect().into(), 500, "server_error", None),

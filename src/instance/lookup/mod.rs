@@ -14,7 +14,7 @@
 //! as denied, so that its fires are held; a later positive response removes the mark. If the portal is unavailable for
 //! longer than a request can wait, the caller is not rejected.
 
-mod wire;
+pub(super) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

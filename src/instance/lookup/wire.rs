@@ -37,9 +37,9 @@ impl Query {
 
 /// An instance in the portal's response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Found {
-    pub(super) instance_id: InstanceId,
-    pub(super) org_id: OrgId,
+pub(in crate::instance) struct Found {
+    pub(in crate::instance) instance_id: InstanceId,
+    pub(in crate::instance) org_id: OrgId,
     /// Absent if the portal does not manage sessions, or if the session has not changed.
     #[serde(default, deserialize_with = "given")]
     pub(super) bootstrap_session_id: Given<SessionId>,
@@ -117,8 +117,12 @@ impl Wire {
     }
 }
 
-/// Parses the response to a query.
-fn read(status: StatusCode, body: &[u8], query: &Query) -> Result<Option<Found>, FetchError> {
+/// Parses the response to a query. Returns `None` if the portal reports that the instance does not exist.
+pub(in crate::instance) fn read(
+    status: StatusCode,
+    body: &[u8],
+    query: &Query,
+) -> Result<Option<Found>, FetchError> {
     let invalid = |why: &str| Err(FetchError::Invalid(why.to_owned()));
     if body.trim_ascii_start().first() != Some(&b'{') {
         return invalid(&format!("status {status} without a JSON object"));

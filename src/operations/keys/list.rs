@@ -142,7 +142,7 @@ pub fn when(now: DateTime<Utc>, at: Option<DateTime<Utc>>) -> String {
 fn one(key: &StoredKey, planned: &[Planned], by_hand: bool, policy: &RotationPolicy) -> Key {
     let record = &key.record;
     let (private_key, pem_path) = match &key.private {
-        PrivateHalf::Sealed { .. } => (PrivateKeyPlace::Database, None),
+        PrivateHalf::Sealed(_) => (PrivateKeyPlace::Database, None),
         PrivateHalf::File(path) => (PrivateKeyPlace::File, Some(path.display().to_string())),
         PrivateHalf::Erased => (PrivateKeyPlace::Erased, None),
     };
@@ -175,6 +175,7 @@ mod tests {
 
     use super::*;
     use crate::domain::KeyRecord;
+    use crate::domain::sealed::Sealed;
 
     #[test]
     fn list_has_states_and_next_steps_and_no_key_material() {
@@ -192,7 +193,10 @@ mod tests {
                 gone_at: None,
                 seen_at: None,
             },
-            private: PrivateHalf::Sealed { nonce: b"nonce".to_vec(), ciphertext: b"ciphertext".to_vec() },
+            private: PrivateHalf::Sealed(Sealed {
+                nonce: b"nonce".to_vec(),
+                ciphertext: b"ciphertext".to_vec(),
+            }),
         };
         let mut next = key("key-2", KeyState::Next);
         next.record.published_at = now - TimeDelta::seconds(10);

@@ -18,7 +18,9 @@ use self::problems::Found;
 pub use self::problems::UNFINISHED_SWITCH;
 use super::OperationResult;
 use crate::db::overview as statements;
-use crate::db::{Db, DbError, DbResult, directory, fire_minutes, logins, replicas, wake_ups, webhooks};
+use crate::db::{
+    Db, DbError, DbResult, directory, fire_minutes, logins, quotas, replicas, wake_ups, webhooks,
+};
 use crate::diagnosis;
 use crate::domain::active_backend::ActiveBackend;
 use crate::domain::fire_minutes::{FireMinute, minute_of};
@@ -97,10 +99,12 @@ impl Overviews {
     async fn of_org(&self, org_id: &OrgId) -> DbResult<Overview> {
         let attention = statements::of_org(&self.db, org_id, diagnosis::READ_HOLDS).await?;
         let webhooks = webhooks::list(&self.db, Some(org_id.as_str()), None).await?;
+        let nearly_used = quotas::nearly_used(&self.db, Some(org_id), diagnosis::READ_QUOTAS).await?;
         let found = Found {
             attention: &attention,
             grace: self.grace(wake_ups::find_active(&self.db).await?.map(|active| active.backend)),
             webhooks: &webhooks,
+            nearly_used: &nearly_used,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: None,
         };
@@ -120,7 +124,8 @@ impl Overviews {
             async {
                 let attention = statements::of_service(db, diagnosis::READ_HOLDS).await?;
                 let webhooks = webhooks::list(db, None, None).await?;
-                DbResult::Ok((attention, webhooks, self.rare().await?))
+                let nearly_used = quotas::nearly_used(db, None, diagnosis::READ_QUOTAS).await?;
+                DbResult::Ok((attention, webhooks, nearly_used, self.rare().await?))
             },
             async {
                 let (now, keys) = db.signing_keys_now().await?;
@@ -134,7 +139,7 @@ impl Overviews {
                 DbResult::Ok((now, keys, minutes, load, replicas, backends))
             }
         )?;
-        let (attention, webhooks, rare) = first;
+        let (attention, webhooks, nearly_used, rare) = first;
         let (now, keys, minutes, load, replicas, backends) = second;
         let service = problems::OfService {
             replicas: &replicas,
@@ -148,6 +153,7 @@ impl Overviews {
             attention: &attention,
             grace: self.grace(Some(backends.active)),
             webhooks: &webhooks,
+            nearly_used: &nearly_used,
             has_key_encryption_key: self.rules.has_key_encryption_key,
             service: Some(service),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, Severity, SwitchBacklog};
+use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, QuotaUse, Severity, SwitchBacklog};
 
 use crate::db::overview::Attention;
 use crate::diagnosis::{self, Finding, Status};
@@ -21,6 +21,7 @@ pub(super) struct Found<'a> {
     /// Grace period of the active backend.
     pub(super) grace: Duration,
     pub(super) webhooks: &'a [Webhook],
+    pub(super) nearly_used: &'a [QuotaUse],
     pub(super) has_key_encryption_key: bool,
     /// The state of the whole service, for a caller that sees the whole service.
     pub(super) service: Option<OfService<'a>>,
@@ -52,6 +53,7 @@ impl Found<'_> {
             ("dormant jobs", diagnosis::dormant(dormant)),
             ("holds", diagnosis::holds(holds, all_holds, *at)),
             ("webhooks", diagnosis::webhooks(self.webhooks, self.has_key_encryption_key)),
+            ("quotas", diagnosis::quotas(self.nearly_used)),
         ]);
         let mut problems: Vec<_> =
             findings.into_iter().filter_map(|(check, finding)| problem(check, finding)).collect();

@@ -1,7 +1,7 @@
-// Reads JSON as JavaScript does.
+// Reads JSON and URLs as JavaScript does: its URLs are those of the WHATWG.
 //
-// stdin:  {"json": ["<base64>"]}
-// stdout: {"json": [{"value": …} or null]}
+// stdin:  {"json": ["<base64>"], "urls": ["…"]}, each optional
+// stdout: {"json": [{"value": …} or null], "urls": [{"scheme", "host", "port"} or null]}
 
 let asked = "";
 for await (const chunk of process.stdin) asked += chunk;
@@ -16,4 +16,14 @@ function parsed(text) {
   }
 }
 
-process.stdout.write(JSON.stringify({ json: JSON.parse(asked).json.map(parsed) }));
+function located(text) {
+  try {
+    const { protocol, hostname, port } = new URL(text);
+    return { scheme: protocol.slice(0, -1), host: hostname, port: port === "" ? null : Number(port) };
+  } catch {
+    return null;
+  }
+}
+
+const { json = [], urls = [] } = JSON.parse(asked);
+process.stdout.write(JSON.stringify({ json: json.map(parsed), urls: urls.map(located) }));

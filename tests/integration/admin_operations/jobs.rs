@@ -1,6 +1,7 @@
 //! Lists, explains, cancels and fires jobs.
 
 use nas_cron::domain::job_filter::JobFilter;
+use nas_cron::domain::quota::DefaultQuotas;
 use nas_cron::operations::Operations;
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
@@ -81,7 +82,7 @@ async fn overdue_jobs_are_listed_by_the_time_at_which_they_were_due() {
     .execute(&pool)
     .await
     .unwrap();
-    let operations = Operations::new(db);
+    let operations = Operations::new(db, DefaultQuotas { instance: 10, org: 100 });
     let filter = JobFilter { overdue: true, ..JobFilter::default() };
     let (mut found, mut after) = (Vec::new(), None);
     loop {

@@ -81,7 +81,7 @@ impl Code {
         code
     }
 
-    /// Removes the files whose `mod` is behind `#[cfg(test)]`.
+    /// Removes the files whose `mod` is behind `#[cfg(test)]`, or behind that of the fuzz targets.
     fn drop_test_modules(&mut self) {
         let declared: BTreeSet<Segments> = self
             .files
@@ -256,7 +256,9 @@ impl File {
 
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        let names_test = |tokens: &TokenStream| tokens.to_string() == "test";
+        // Fuzz targets are tests, too.
+        let names_test =
+            |tokens: &TokenStream| matches!(&*tokens.to_string(), "test" | "any (test , fuzzing)");
         attribute.path().is_ident("cfg")
             && attribute.meta.require_list().is_ok_and(|list| names_test(&list.tokens))
     })

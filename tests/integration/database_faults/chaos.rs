@@ -9,12 +9,9 @@ const SEED: u64 = 1;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_series_of_faults_loses_nothing_and_every_replica_recovers() {
     let report = run(Plan {
-        binary: binary_path(),
         steps: schedule::short(SEED),
-        load: Load::LOW,
-        seed: SEED,
         settings: schedule::SHORT_LEASES.to_vec(),
-        progress: |_| {},
+        ..Plan::new(binary_path(), Load::LOW, SEED)
     })
     .await;
     println!("{}", report.markdown());

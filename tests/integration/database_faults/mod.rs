@@ -9,3 +9,4 @@ mod late;
 mod latency;
 mod poolers;
 mod probes;
+mod soak;

@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 56] = [
+const NAMES: [&str; 58] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -41,9 +41,11 @@ const NAMES: [&str; 56] = [
     "nas_cron_one_shots_recovered_total",
     "nas_cron_open_connections",
     "nas_cron_open_connections_max",
+    "nas_cron_paced_calls_total",
     "nas_cron_panics_total",
     "nas_cron_parked_one_shots",
     "nas_cron_provision_duration_seconds",
+    "nas_cron_quota_refusals_total",
     "nas_cron_ready",
     "nas_cron_runtime_queued_tasks",
     "nas_cron_runtime_tasks",

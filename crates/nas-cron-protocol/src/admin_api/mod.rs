@@ -7,6 +7,7 @@ mod jobs;
 mod keys;
 mod orgs;
 mod overview;
+mod quotas;
 
 pub use self::holds::{Coverage, HeldScope, Hold, HoldList, HoldScope, Released, StandingHold};
 pub use self::jobs::{
@@ -20,3 +21,4 @@ pub use self::overview::{
     OutboxBacklog, Overview, Problem, PublishedKey, Replica, ServiceOverview, Severity, SwitchBacklog,
     UpcomingLoad,
 };
+pub use self::quotas::{QuotaScope, QuotaUse};

@@ -1,6 +1,5 @@
 //! The chaos run as a program: `make chaos`, or `cargo run -p nas-cron-testing --bin chaos -- --help`.
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use nas_cron_testing::chaos::fault::Fault;
 use nas_cron_testing::chaos::load::Load;
-use nas_cron_testing::chaos::{Plan, run, schedule};
+use nas_cron_testing::chaos::{Plan, progress, run, schedule};
 
 /// Put two replicas under load, inject faults, and check the guarantees of the service.
 ///
@@ -76,7 +75,8 @@ async fn main() -> ExitCode {
         eprintln!("{} is missing: cargo build --release --bin nas-cron", arguments.binary.display());
         return ExitCode::from(2);
     };
-    let running = run(Plan { binary, steps, load, seed: arguments.seed, settings, progress });
+    let running =
+        run(Plan { steps, settings, progress: progress::print, ..Plan::new(binary, load, arguments.seed) });
     let report = tokio::select! {
         report = running => report,
         // Dropping the run stops everything that it has started.
@@ -94,21 +94,4 @@ async fn main() -> ExitCode {
     }
     eprint!("{}", report.violations());
     ExitCode::from(u8::from(!report.passed()))
-}
-
-/// Prints a progress line: on a terminal it replaces the previous one, elsewhere one is printed every half minute.
-fn progress(line: &str) {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let mut stderr = std::io::stderr();
-    let written = if stderr.is_terminal() {
-        write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush())
-    } else if call.is_multiple_of(30) {
-        writeln!(stderr, "{line}")
-    } else {
-        Ok(())
-    };
-    // A closed pipe does not stop the run.
-    let _ = written;
 }

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::service::client;
+use crate::service::client_builder;
 
 /// Timeout of an agent's call: longer than the service's budget for a request, 12 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum idle connections to a replica, as a load balancer has: after a burst, the others close.
+const MAX_IDLE: usize = 64;
+/// Timeout of fetching the JWKS from one replica.
+const JWKS_LIMIT: Duration = Duration::from_secs(2);
 /// Interval between probes of a replica.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Timeout of a probe. After two failures in a row, a replica is out of rotation.
@@ -40,7 +44,8 @@ pub(super) struct Balancer {
 impl Balancer {
     pub(super) fn new(urls: impl Iterator<Item = String>) -> Self {
         let targets = urls.map(|url| Target { url, serves: AtomicBool::new(true) }).collect();
-        Self { targets, turn: AtomicUsize::new(0), http: client() }
+        let http = client_builder().pool_max_idle_per_host(MAX_IDLE).build().expect("a client");
+        Self { targets, turn: AtomicUsize::new(0), http }
     }
 
     /// Probes the replicas forever.
@@ -58,16 +63,32 @@ impl Balancer {
         .await;
     }
 
+    /// Returns the replicas in the order in which a call tries them: if none is ready, all are tried.
+    fn in_turn(&self) -> impl Iterator<Item = &Target> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let all =
+            move || (0..self.targets.len()).map(move |n| &self.targets[(turn + n) % self.targets.len()]);
+        let serving = all().filter(|target| target.serves.load(Ordering::Relaxed));
+        serving.chain(all().filter(|target| !target.serves.load(Ordering::Relaxed)))
+    }
+
+    /// Returns the JWKS from the first replica that responds.
+    pub(super) async fn jwks(&self) -> Option<Value> {
+        for target in self.in_turn() {
+            let request = self.http.get(format!("{}/.well-known/jwks.json", target.url)).timeout(JWKS_LIMIT);
+            if let Ok(response) = request.send().await.and_then(reqwest::Response::error_for_status)
+                && let Ok(jwks) = response.json().await
+            {
+                return Some(jwks);
+            }
+        }
+        None
+    }
+
     /// Provisions through the next replica that accepts the connection.
     pub(super) async fn provision(&self, token: &str, body: &Value) -> Result<(), Failure> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let all: Vec<&Target> =
-            (0..self.targets.len()).map(|n| &self.targets[(turn + n) % self.targets.len()]).collect();
-        // If no replica is ready, all are tried.
-        let serving = all.iter().filter(|target| target.serves.load(Ordering::Relaxed));
-        let others = all.iter().filter(|target| !target.serves.load(Ordering::Relaxed));
         let mut refused = String::new();
-        for target in serving.chain(others) {
+        for target in self.in_turn() {
             match self.call(&target.url, token, body, PATIENCE).await {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Refused(error)) => refused = error,

@@ -41,10 +41,32 @@ pub enum Fault {
     FailoverFrozen,
     /// A wrong clock of a replica, by an offset in seconds.
     Clock(i8),
+    /// SIGKILL to the NATS server that leads the stream.
+    NatsLeaderKilled,
+    /// SIGSTOP to a NATS server.
+    NatsPaused,
+    /// No network to the NATS server that leads the stream.
+    NatsPartition,
+    /// HTML instead of JSON from `QStash`.
+    QstashGarbage,
+    /// JSON of another shape.
+    QstashWrongShape,
+    /// Responses that end early.
+    QstashTruncated,
+    /// Responses that take minutes.
+    QstashSlow,
+    /// Server errors.
+    QstashErrors,
+    /// Rate limits.
+    QstashTooMany,
+    /// Calls with an effect, without a response.
+    QstashLostAnswers,
+    /// Repeated deliveries.
+    QstashTwice,
 }
 
 impl Fault {
-    /// All kinds, in the order of the table.
+    /// All kinds that every deployment can suffer, in the order of the table.
     pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::Stop,
@@ -69,6 +91,21 @@ impl Fault {
         Self::Clock(-40),
         Self::Clock(90),
         Self::Clock(-90),
+    ];
+
+    /// Kinds of a cluster of NATS servers.
+    pub const NATS: [Self; 3] = [Self::NatsLeaderKilled, Self::NatsPaused, Self::NatsPartition];
+
+    /// Kinds of `QStash`.
+    pub const QSTASH: [Self; 8] = [
+        Self::QstashGarbage,
+        Self::QstashWrongShape,
+        Self::QstashTruncated,
+        Self::QstashSlow,
+        Self::QstashErrors,
+        Self::QstashTooMany,
+        Self::QstashLostAnswers,
+        Self::QstashTwice,
     ];
 
     /// Returns the name, as `--only` accepts it.
@@ -97,6 +134,17 @@ impl Fault {
             Self::Clock(-40) => "clock-40s",
             Self::Clock(90) => "clock+90s",
             Self::Clock(_) => "clock-90s",
+            Self::NatsLeaderKilled => "nats-leader-killed",
+            Self::NatsPaused => "nats-paused",
+            Self::NatsPartition => "nats-partition",
+            Self::QstashGarbage => "qstash-garbage",
+            Self::QstashWrongShape => "qstash-wrong-shape",
+            Self::QstashTruncated => "qstash-truncated",
+            Self::QstashSlow => "qstash-slow",
+            Self::QstashErrors => "qstash-errors",
+            Self::QstashTooMany => "qstash-rate-limit",
+            Self::QstashLostAnswers => "qstash-lost-answers",
+            Self::QstashTwice => "qstash-twice",
         }
     }
 
@@ -125,6 +173,21 @@ impl Fault {
             }
             Self::FailoverFrozen => "the same with a frozen primary, whose connections stay open",
             Self::Clock(_) => "the clock of a replica is wrong (libfaketime)",
+            Self::NatsLeaderKilled => "`kill -9` of the NATS server that leads the stream, and its restart",
+            Self::NatsPaused => "SIGSTOP of a NATS server",
+            Self::NatsPartition => {
+                "the NATS server that leads the stream loses its network: it has a network namespace of its own"
+            }
+            Self::QstashGarbage => "QStash answers every call with 200 and HTML",
+            Self::QstashWrongShape => "QStash answers with JSON of another shape",
+            Self::QstashTruncated => "QStash's answers end in the middle",
+            Self::QstashSlow => "QStash's answers arrive byte by byte, and never end",
+            Self::QstashErrors => "QStash answers with 503",
+            Self::QstashTooMany => "QStash answers with 429 and `Retry-After`",
+            Self::QstashLostAnswers => {
+                "calls to QStash have an effect, but the connection closes without an answer"
+            }
+            Self::QstashTwice => "QStash delivers every wake-up twice at once",
         }
     }
 
@@ -140,6 +203,7 @@ impl Fault {
             Self::DiskFull => 20,
             Self::ReadOnly | Self::NoSlots => 8,
             Self::Clock(_) => 25,
+            fault if fault.is_of_backend() => 15,
             _ => 0,
         })
     }
@@ -147,6 +211,12 @@ impl Fault {
     /// True if provisions must not fail, however long the fault lasts.
     pub fn spares_provisions(self) -> bool {
         matches!(self, Self::Latency100 | Self::Latency200 | Self::Clock(_) | Self::Rolling)
+            || self.is_of_backend()
+    }
+
+    /// True if the fault is one of an external scheduler backend.
+    pub fn is_of_backend(self) -> bool {
+        Self::NATS.contains(&self) || Self::QSTASH.contains(&self)
     }
 
     /// True if provisions may fail, however short the fault is: a stopped replica answers no request.

@@ -26,7 +26,7 @@ pub(super) async fn prepare(stage: &mut Stage, fault: Fault) {
 
 /// Injects a fault, waits until it is over, and returns the time of its end, in microseconds.
 pub(super) async fn inject(stage: &mut Stage, step: &Step) -> i64 {
-    let number = step.dice as usize % stage.replicas.len();
+    let number = step.dice as usize % stage.targets().len();
     let length = sleep(step.length);
     match step.fault {
         Fault::Kill => {
@@ -39,7 +39,7 @@ pub(super) async fn inject(stage: &mut Stage, step: &Step) -> i64 {
             stage.replicas[number].signal(Signal::CONT);
         }
         Fault::Rolling => {
-            for replica in &mut stage.replicas {
+            for replica in stage.targets() {
                 replica.drain().await;
                 replica.start(0);
                 replica.ready().await;
@@ -66,6 +66,7 @@ pub(super) async fn inject(stage: &mut Stage, step: &Step) -> i64 {
             length.await;
             stage.proxy.heal();
         }
+        fault if fault.is_of_backend() => stage.backend.inject(step).await,
         _ => inject_database_fault(stage, step).await,
     }
     now()

@@ -42,8 +42,10 @@ pub(super) enum Finding {
     Overlap,
     /// An attempt after an accepted one, which at-least-once delivery allows.
     Repeated,
-    /// A token with invalid times.
+    /// A token with invalid times or an invalid signature.
     BadToken,
+    /// A token that was signed with a key that the service does not publish, as far as an agent can see.
+    UnknownKey,
     /// A provision without a 200.
     Failed,
     /// A provision whose connection broke after it was sent.
@@ -126,7 +128,9 @@ impl Ledger {
     pub(super) fn arrived(&self, one_shot: OneShot) -> Arrival {
         let at = now();
         let records = &mut *self.0.lock();
-        let entry = records.entries.entry(one_shot).or_default();
+        // Agents announce what they arm: an unknown one-shot was accepted so long ago that it was removed.
+        let settled = Entry { first: Some(at), accepted: Some(at), ..Entry::default() };
+        let entry = records.entries.entry(one_shot).or_insert(settled);
         let arrival = Arrival { is_first: entry.first.is_none(), is_repeated: entry.accepted.is_some() };
         entry.first.get_or_insert(at);
         let text = || format!("job {} due {}", one_shot.job, one_shot.due);
@@ -154,9 +158,17 @@ impl Ledger {
         });
     }
 
-    /// True if an agent has accepted the one-shot.
+    /// True if an agent has accepted the one-shot, which has to be one that was announced.
     pub(super) fn is_accepted(&self, one_shot: OneShot) -> bool {
-        self.0.lock().entries.get(&one_shot).is_some_and(|entry| entry.accepted.is_some())
+        self.0.lock().entries.get(&one_shot).is_none_or(|entry| entry.accepted.is_some())
+    }
+
+    /// Removes and returns the one-shots that were accepted before `before`, in microseconds, so that the ledger of a long
+    /// run stays small. A later attempt of one of them still counts as repeated.
+    pub(super) fn settle(&self, before: i64) -> Vec<(OneShot, Entry)> {
+        let is_settled =
+            |entry: &Entry| entry.open == 0 && entry.accepted.is_some_and(|accepted| accepted < before);
+        self.0.lock().entries.extract_if(|_, entry| is_settled(entry)).collect()
     }
 
     pub(super) fn found(&self, at: i64, finding: Finding, text: String) {
@@ -175,6 +187,16 @@ impl Ledger {
     pub(super) fn close(&self) -> (Vec<(OneShot, Entry)>, Vec<Note>) {
         let records = self.0.lock();
         (records.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), records.notes.clone())
+    }
+
+    /// Removes the findings of a kind whose time is excused, and returns their number.
+    pub(super) fn excuse(&self, finding: Finding, excused: impl Fn(i64) -> bool) -> usize {
+        self.0.lock().notes.extract_if(.., |note| note.finding == finding && excused(note.at)).count()
+    }
+
+    /// Returns the number of one-shots that agents accepted.
+    pub(super) fn delivered(&self) -> usize {
+        self.0.lock().accepted
     }
 
     /// Returns a progress line.

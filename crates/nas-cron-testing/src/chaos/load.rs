@@ -56,6 +56,15 @@ impl Load {
         refused_percent: 48,
     };
 
+    /// 200 provisions and about 220 attempts per second from 100 agents.
+    pub const SOAK: Self = Self {
+        agents: 100,
+        recurring: 2_400,
+        period: Duration::from_secs(20),
+        one_shots: 80.0,
+        refused_percent: 10,
+    };
+
     /// 20 provisions per second, of which one in ten is answered with 503 at first: for comparisons of lateness.
     pub const STEADY: Self = Self {
         agents: 20,

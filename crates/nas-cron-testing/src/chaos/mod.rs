@@ -15,6 +15,10 @@
 //! | `ledger` | acknowledged provisions and fires |
 //! | `injection`, `recovery` | a fault from its begin to its end, and the recovery from it |
 //! | `report` | the table |
+//! | `backend` | the scheduler backend, and its faults |
+//! | `verifier` | fire tokens, as an agent verifies them |
+//! | `rotations`, `samples` | key rotations, and the memory and descriptors of a replica |
+//! | `soak` | a long run with both |
 //! | `upgrade` | a rolling upgrade and rollback instead of faults |
 
 use std::path::PathBuf;
@@ -22,21 +26,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod agents;
+pub mod backend;
 mod balancer;
-
 mod databases;
 mod disk;
 pub mod fault;
 mod injection;
 mod ledger;
 pub mod load;
+pub mod progress;
 mod recovery;
 mod replica;
 pub mod report;
+pub mod rotations;
+pub mod samples;
 pub mod schedule;
+pub mod soak;
 mod stage;
 pub mod upgrade;
+mod verifier;
 
+use backend::Backend;
 use ledger::Window;
 use load::Load;
 use report::Report;
@@ -60,8 +70,28 @@ pub struct Plan {
     pub seed: u64,
     /// Further settings of the replicas.
     pub settings: Vec<(&'static str, &'static str)>,
+    /// The scheduler backend.
+    pub backend: Backend,
+    /// True for a third replica whose process no fault hits.
+    pub spared: bool,
     /// Called with a progress line about once a second.
     pub progress: fn(&str),
+}
+
+impl Plan {
+    /// Returns a plan without faults: two replicas with default settings, and the backend `postgres`.
+    pub fn new(binary: PathBuf, load: Load, seed: u64) -> Self {
+        Self {
+            binary,
+            steps: Vec::new(),
+            load,
+            seed,
+            settings: Vec::new(),
+            backend: Backend::Postgres,
+            spared: false,
+            progress: |_| {},
+        }
+    }
 }
 
 /// Runs a plan and returns the report.
@@ -80,15 +110,7 @@ pub async fn run(plan: Plan) -> Report {
             continue;
         }
         let title = format!("{}/{count} {}", index + 1, step.fault.name());
-        let ledger = Arc::clone(&stage.shared.ledger);
-        let window = async {
-            injection::prepare(&mut stage, step.fault).await;
-            let begin = ledger::now();
-            let end = injection::inject(&mut stage, step).await;
-            let recovery = recovery::wait(&mut stage, end).await;
-            Window { fault: step.fault, begin, end, recovery }
-        };
-        windows.push(with_progress(window, &title, &ledger, plan.progress).await);
+        windows.push(break_and_recover(&mut stage, step, &title, plan.progress).await);
         tokio::time::sleep(CALM).await;
     }
     load.stop().await;
@@ -97,6 +119,19 @@ pub async fn run(plan: Plan) -> Report {
     let report = Report::new(plan.seed, plan.load, &windows, &ledger, &skipped);
     stage.end(report.passed()).await;
     report
+}
+
+/// Injects a fault and waits for the recovery from it.
+async fn break_and_recover(stage: &mut Stage, step: &Step, title: &str, progress: fn(&str)) -> Window {
+    let ledger = Arc::clone(&stage.shared.ledger);
+    let window = async {
+        injection::prepare(stage, step.fault).await;
+        let begin = ledger::now();
+        let end = injection::inject(stage, step).await;
+        let recovery = recovery::wait(stage, end).await;
+        Window { fault: step.fault, begin, end, recovery }
+    };
+    with_progress(window, title, &ledger, progress).await
 }
 
 async fn with_progress<T>(

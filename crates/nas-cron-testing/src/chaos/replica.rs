@@ -1,6 +1,7 @@
 //! A replica: a process of the service that can be killed, stopped and restarted at the same address.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -24,9 +25,9 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Creates a replica without starting it.
-    pub(super) fn new(binary: &Path, settings: Settings, log: PathBuf) -> Self {
-        let (listen, metrics) = (free_address(), free_address());
+    /// Creates a replica that listens on an address, without starting it.
+    pub(super) fn new(binary: &Path, settings: Settings, listen: SocketAddr, log: PathBuf) -> Self {
+        let metrics = free_address();
         Self {
             binary: binary.to_owned(),
             settings: settings
@@ -74,6 +75,11 @@ impl Replica {
         };
         let ready = tokio::time::timeout(PATIENCE, probing).await;
         assert!(ready.is_ok(), "a replica never became ready: see {}", self.log.display());
+    }
+
+    /// Returns its process ID, if it runs.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     pub(super) fn signal(&self, signal: Signal) {

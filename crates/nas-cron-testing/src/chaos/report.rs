@@ -71,32 +71,35 @@ impl Report {
         ledger: &Ledger,
         skipped: &[(Fault, &'static str)],
     ) -> Self {
-        let (entries, notes) = ledger.close();
-        let mut rows: BTreeMap<Option<Fault>, Row> = BTreeMap::new();
-        rows.insert(None, Row { fault: "no fault", times: 1, recovery: Some(0.0), ..Row::default() });
+        Tally::default().close(seed, load, windows, ledger, skipped)
+    }
+
+    fn from_rows(
+        seed: u64,
+        load: Load,
+        windows: &[Window],
+        mut rows: Rows,
+        notes: &[Note],
+        skipped: &[(Fault, &'static str)],
+    ) -> Self {
         for window in windows {
-            let row = rows.entry(Some(window.fault)).or_insert_with(|| Row {
-                fault: window.fault.name(),
-                recovery: Some(0.0),
-                ..Row::default()
-            });
+            let row = row_of(&mut rows, Some(window.fault));
             row.times += 1;
             let recovery = window.recovery.map(|took| took.as_secs_f64());
             row.recovery = row.recovery.zip(recovery).map(|(longest, took)| longest.max(took));
         }
-        count_entries(&mut rows, windows, &entries);
         let mut examples = Vec::new();
-        for Note { at, finding, text } in &notes {
+        for Note { at, finding, text } in notes {
             let window = window_at(windows, *at);
             let fault = window.map(|window| window.fault);
-            let row = rows.get_mut(&fault).expect("every window has a row");
+            let row = row_of(&mut rows, fault);
             // Killing a replica breaks its calls in flight.
             let killed = *finding == Finding::Broken && fault == Some(Fault::Kill);
             let (count, name) = match finding {
                 Finding::Early => (&mut row.early, "early"),
                 Finding::Overlap => (&mut row.overlapping, "overlapping"),
                 Finding::Repeated => (&mut row.repeated, "repeated"),
-                Finding::BadToken => (&mut row.bad_tokens, "bad token"),
+                Finding::BadToken | Finding::UnknownKey => (&mut row.bad_tokens, "bad token"),
                 Finding::Broken if killed => (&mut row.broken, "broken"),
                 Finding::Broken | Finding::Failed => (&mut row.failed, "failed"),
             };
@@ -107,7 +110,7 @@ impl Report {
             }
         }
         for (fault, row) in &mut rows {
-            row.missed = missed(*fault, row, windows, &notes);
+            row.missed = missed(*fault, row, windows, notes);
         }
         let skipped = skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.name())).collect();
         let rows = rows.into_values().collect();
@@ -169,29 +172,65 @@ fn window_at(windows: &[Window], at: i64) -> Option<&Window> {
     windows.iter().rev().find(|window| window.begin <= at)
 }
 
-fn count_entries(rows: &mut BTreeMap<Option<Fault>, Row>, windows: &[Window], entries: &[(OneShot, Entry)]) {
-    let mut lateness: BTreeMap<Option<Fault>, Vec<f64>> = BTreeMap::new();
-    for (one_shot, entry) in entries {
-        let fault_at = |at| window_at(windows, at).map(|window| window.fault);
-        if let Some(at) = entry.acknowledged {
-            rows.get_mut(&fault_at(at)).expect("every window has a row").acknowledged += 1;
-        }
-        let due = fault_at(one_shot.due);
-        if is_missing(entry) {
-            rows.get_mut(&due).expect("every window has a row").lost += 1;
-        }
-        // Lateness is meaningless for one-shots that were armed after their instant.
-        if let (Some(first), Some(acknowledged)) = (entry.first, entry.acknowledged)
-            && acknowledged < one_shot.due
-        {
-            #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
-            lateness.entry(due).or_default().push((first - one_shot.due) as f64 / 1e6);
+/// Returns the row of a fault, or of the time before the first one.
+fn row_of(rows: &mut Rows, fault: Option<Fault>) -> &mut Row {
+    rows.entry(fault).or_insert_with(|| Row {
+        fault: fault.map_or("no fault", Fault::name),
+        times: usize::from(fault.is_none()),
+        recovery: Some(0.0),
+        ..Row::default()
+    })
+}
+
+type Rows = BTreeMap<Option<Fault>, Row>;
+
+/// Counts one-shots by the fault in whose time they were due. A long run counts them piece by piece.
+#[derive(Default)]
+pub(super) struct Tally {
+    rows: Rows,
+    /// Lateness of first attempts, in seconds.
+    lateness: BTreeMap<Option<Fault>, Vec<f32>>,
+}
+
+impl Tally {
+    /// Counts one-shots, none of which was armed or due after the last window.
+    pub(super) fn add(&mut self, windows: &[Window], entries: &[(OneShot, Entry)]) {
+        for (one_shot, entry) in entries {
+            let fault_at = |at| window_at(windows, at).map(|window| window.fault);
+            if let Some(at) = entry.acknowledged {
+                row_of(&mut self.rows, fault_at(at)).acknowledged += 1;
+            }
+            let due = fault_at(one_shot.due);
+            if is_missing(entry) {
+                row_of(&mut self.rows, due).lost += 1;
+            }
+            // Lateness is meaningless for one-shots that were armed after their instant.
+            if let (Some(first), Some(acknowledged)) = (entry.first, entry.acknowledged)
+                && acknowledged < one_shot.due
+            {
+                #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
+                self.lateness.entry(due).or_default().push((first - one_shot.due) as f32 / 1e6);
+            }
         }
     }
-    for (fault, mut all) in lateness {
-        all.sort_by(f64::total_cmp);
-        let row = rows.get_mut(&fault).expect("every window has a row");
-        row.lateness_p99 = all.get(all.len() * 99 / 100).copied().unwrap_or_default();
+
+    /// Counts the ledger's remaining one-shots, and returns the report.
+    pub(super) fn close(
+        mut self,
+        seed: u64,
+        load: Load,
+        windows: &[Window],
+        ledger: &Ledger,
+        skipped: &[(Fault, &'static str)],
+    ) -> Report {
+        let (entries, notes) = ledger.close();
+        self.add(windows, &entries);
+        for (fault, mut all) in self.lateness {
+            all.sort_by(f32::total_cmp);
+            row_of(&mut self.rows, fault).lateness_p99 =
+                all.get(all.len() * 99 / 100).copied().unwrap_or_default().into();
+        }
+        Report::from_rows(seed, load, windows, self.rows, &notes, skipped)
     }
 }
 

@@ -62,6 +62,20 @@ pub fn long(seed: u64, duration: Duration, only: &[Fault]) -> Vec<Step> {
     steps
 }
 
+/// Returns rounds of faults without end: each round has every fault of `faults` once, shuffled by the seed, for `length`
+/// or as long as in the long series.
+pub fn rounds(seed: u64, faults: Vec<Fault>, length: Option<Duration>) -> impl Iterator<Item = Step> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    std::iter::repeat_with(move || {
+        let mut round = faults.clone();
+        round.shuffle(&mut dice);
+        let step =
+            |fault: Fault| Step { fault, length: length.unwrap_or(fault.length()), dice: dice.random() };
+        round.into_iter().map(step).collect::<Vec<_>>()
+    })
+    .flatten()
+}
+
 /// Returns the short series: most faults once and briefly. It requires the short leases of [`SHORT_LEASES`].
 ///
 /// A slow network has a test of its own, at a higher load and with long leases: short ones expire on a busy machine, and

@@ -1,6 +1,7 @@
 //! The stage: everything that a run starts, and the state that its parts share.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,22 +12,26 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::AbortHandle;
 
+use super::backend::RunningBackend;
 use super::balancer::Balancer;
 use super::databases::Databases;
 use super::fault::Fault;
 use super::ledger::{Ledger, OneShot};
 use super::replica::{Replica, faketime};
+use super::verifier::Verifier;
 use super::{Plan, agents};
 use crate::portal::Portal;
+use crate::ports::free_address;
 use crate::proxy::Proxy;
 use crate::service::Settings;
 
+/// Number of replicas that faults of processes hit.
 const REPLICAS: usize = 2;
 
 /// State that load, probes and agents share.
 pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
-    pub(super) balancer: Balancer,
+    pub(super) balancer: Arc<Balancer>,
     /// Issues the agents' tokens.
     pub(super) portal: Portal,
     /// Number of agents.
@@ -43,8 +48,12 @@ pub(super) struct Shared {
 pub(super) struct Stage {
     dir: PathBuf,
     pub(super) shared: Arc<Shared>,
+    /// Faults of processes spare the last one if the plan has a spared replica.
     pub(super) replicas: Vec<Replica>,
+    /// Settings of all replicas, without addresses.
+    pub(super) settings: Settings,
     pub(super) proxy: Proxy,
+    pub(super) backend: RunningBackend,
     /// `None` while a blocking step uses them.
     databases: Option<Databases>,
     probing: AbortHandle,
@@ -69,10 +78,16 @@ impl Stage {
             .with("NAS_CRON_MIGRATE", "false")
             .with("NAS_CRON_LOG_FILTER", "warn")
             .with("NAS_CRON_DRAIN_DELAY", "4s");
+        let addresses: Vec<_> = (0..REPLICAS + usize::from(plan.spared)).map(|_| free_address()).collect();
+        // Wake-ups arrive at one address, which covers the last replica only.
+        let relay = addresses.last().expect("several replicas");
+        let (backend, settings) = RunningBackend::start(plan.backend, *relay, settings).await;
         let settings = plan.settings.iter().fold(settings, |all, (name, value)| all.with(name, *value));
         let log = |number| dir.join(format!("replica-{number}.log"));
-        let mut replicas: Vec<_> =
-            (0..REPLICAS).map(|number| Replica::new(&plan.binary, settings.clone(), log(number))).collect();
+        let new = |(number, address): (usize, &SocketAddr)| {
+            Replica::new(&plan.binary, settings.clone(), *address, log(number))
+        };
+        let mut replicas: Vec<_> = addresses.iter().enumerate().map(new).collect();
         for replica in &mut replicas {
             replica.start(0);
             replica.ready().await;
@@ -80,18 +95,25 @@ impl Stage {
 
         let ledger = Arc::new(Ledger::default());
         let (sender, accepted) = unbounded_channel();
+        let balancer = Arc::new(Balancer::new(replicas.iter().map(|replica| replica.url.clone())));
+        let verifier = Verifier::new(Arc::clone(&balancer)).await;
+        let refused = plan.load.refused_percent;
         let shared = Arc::new(Shared {
-            callback: agents::start(Arc::clone(&ledger), plan.seed, plan.load.refused_percent, sender).await,
+            callback: agents::start(Arc::clone(&ledger), verifier, plan.seed, refused, sender).await,
             ledger,
-            balancer: Balancer::new(replicas.iter().map(|replica| replica.url.clone())),
+            balancer: Arc::clone(&balancer),
             portal,
             agents: plan.load.agents,
             accepted: Mutex::new(accepted),
             probes: AtomicU32::new(0),
         });
-        let balancer = Arc::clone(&shared);
-        let probing = tokio::spawn(async move { balancer.balancer.probe().await }).abort_handle();
-        Self { dir, shared, replicas, proxy, databases: Some(databases), probing }
+        let probing = tokio::spawn(async move { balancer.probe().await }).abort_handle();
+        Self { dir, shared, replicas, settings, proxy, backend, databases: Some(databases), probing }
+    }
+
+    /// Returns the replicas that faults of processes hit.
+    pub(super) fn targets(&mut self) -> &mut [Replica] {
+        &mut self.replicas[..REPLICAS]
     }
 
     /// Returns the reason to skip a fault, if it cannot be injected on this machine.
@@ -99,7 +121,7 @@ impl Stage {
         match fault {
             Fault::Clock(_) if faketime().is_none() => Some("libfaketime is not installed"),
             Fault::DiskFull if self.databases().disk().is_none() => Some("only root can mount a tmpfs"),
-            _ => None,
+            fault => self.backend.skip_reason(fault),
         }
     }
 

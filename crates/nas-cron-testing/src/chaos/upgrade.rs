@@ -66,7 +66,7 @@ pub struct Report {
 /// Runs the load on two replicas of the old release, upgrades them one after the other, goes back, and upgrades again.
 pub async fn run(releases: Releases) -> Report {
     let Releases { old, new, load, progress } = releases;
-    let plan = Plan { binary: old.clone(), steps: Vec::new(), load, seed: 1, settings: Vec::new(), progress };
+    let plan = Plan { progress, ..Plan::new(old.clone(), load, 1) };
     let mut stage = Stage::start(&plan).await;
     let running = load::start(Arc::clone(&stage.shared), load);
     let ledger = Arc::clone(&stage.shared.ledger);
@@ -158,7 +158,9 @@ impl Report {
             let phase = &mut phases[phase_at(*at)];
             match finding {
                 Finding::Failed | Finding::Broken => phase.failed += 1,
-                Finding::Early | Finding::Overlap | Finding::BadToken => phase.wrong += 1,
+                Finding::Early | Finding::Overlap | Finding::BadToken | Finding::UnknownKey => {
+                    phase.wrong += 1
+                }
                 // At-least-once delivery allows it.
                 Finding::Repeated => continue,
             }

@@ -24,6 +24,8 @@ pub enum ApiFault {
     Garbage,
     /// 200 with JSON of the wrong shape.
     WrongShape,
+    /// 200 with JSON that ends in the middle, with the connection.
+    Truncated,
     /// 200 with a body that does not end.
     Endless,
     /// 200 with a byte of body every 100 ms.
@@ -85,6 +87,10 @@ pub(super) async fn answer(fault: ApiFault) -> Option<Result<Response<Body>, Clo
         ApiFault::Status(status) => error(StatusCode::from_u16(status).expect("a status"), "injected fault"),
         ApiFault::Garbage => "<html>a proxy's page</html>".into_response(),
         ApiFault::WrongShape => axum::Json(serde_json::json!({"messageId": 1, "events": {}})).into_response(),
+        ApiFault::Truncated => {
+            let start = Ok(Bytes::from_static(br#"{"messageId":"msg_"#));
+            Body::from_stream(futures::stream::iter([start, Err(Close)])).into_response()
+        }
         ApiFault::Endless => stream(Duration::ZERO, Bytes::from_static(&[b' '; 16 * 1024])),
         ApiFault::Drip => stream(Duration::from_millis(100), Bytes::from_static(b" ")),
         ApiFault::Hang => std::future::pending().await,

@@ -51,6 +51,7 @@ pub(in crate::http::ops) async fn show(
     let (found, contact) = &*data;
     let now = session.now;
     let agent = &found.agent;
+    let quota = agent.quota(operations.default_quotas());
     let jobs = |state: &[(&str, &str)]| {
         with_query("/ops/jobs", [("instance_id", name)].into_iter().chain(state.iter().copied()))
     };
@@ -61,17 +62,17 @@ pub(in crate::http::ops) async fn show(
         of: Html::joined([text("of org "), org]),
         here: Some(session.here()),
         question: "State",
-        badges: badges(agent),
+        badges: badges(agent, quota),
         state: text(""),
         actions: actions(&session, agent),
-        facts: ("Contact", facts(found, contact, now)),
+        facts: ("Contact", facts(found, quota, contact, now)),
         audit: with_query("/ops/audit", [("subject", format!("instance_id={name}").as_str())]),
         command: shown(&command(["agents", "show", name])),
     };
     let page = AgentPage {
         frame: session.frame(format!("Agent {name}")).of(Section::Agents).below("Agents", "/ops/agents"),
         subject,
-        notes: notes(agent, contact, now),
+        notes: notes(agent, quota, contact, now),
         counts: vec![
             ("Scheduled", agent.armed, jobs(&[])),
             ("Parked", agent.parked, jobs(&[("parked", "true")])),
@@ -81,7 +82,7 @@ pub(in crate::http::ops) async fn show(
     Ok(rendered(&page))
 }
 
-fn notes(agent: &Agent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html> {
+fn notes(agent: &Agent, quota: i64, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html> {
     let mut notes = Vec::new();
     if let (Some(since), Some(probe)) = (agent.unreachable_since, contact.probe_job_id.as_deref()) {
         let since =
@@ -96,6 +97,11 @@ fn notes(agent: &Agent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html>
         );
         notes.push(Html::joined([problem, id(other)]));
     }
+    if agent.armed >= quota {
+        notes.push(text(&format!(
+            "Its quota of {quota} armed jobs is used up: its new jobs are rejected, those that it has are armed again."
+        )));
+    }
     if !contact.skew_guard.is_zero() {
         notes.push(text(&format!(
             "Its clock is slow: its fires are sent {} after their instant, so that it does not take them for early ones.",
@@ -105,7 +111,12 @@ fn notes(agent: &Agent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html>
     notes
 }
 
-fn facts(found: &ShownAgent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
+fn facts(
+    found: &ShownAgent,
+    quota: i64,
+    contact: &AgentContact,
+    now: DateTime<Utc>,
+) -> Vec<(&'static str, Html)> {
     let agent = &found.agent;
     let login = found.login.as_ref();
     let times = [
@@ -123,7 +134,9 @@ fn facts(found: &ShownAgent, contact: &AgentContact, now: DateTime<Utc>) -> Vec<
     ];
     let callback = agent.callback_url.as_deref().map_or_else(Html::dash, text);
     let session = agent.bootstrap_session_id.as_deref().map_or_else(Html::dash, id);
-    let named = [("Callback", callback), ("Bootstrap session", session)];
+    let whose = if agent.own_quota.is_some() { "its own" } else { "the default" };
+    let quota = text(&format!("{quota} ({whose})"));
+    let named = [("Callback", callback), ("Bootstrap session", session), ("Quota of armed jobs", quota)];
     let times = times.into_iter().filter_map(|(name, at)| Some((name, when(at?, now))));
     named.into_iter().chain(times).collect()
 }

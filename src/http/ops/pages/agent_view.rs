@@ -1,11 +1,12 @@
 //! The state of an agent, as pages show it.
 
 use crate::domain::PortalDenial;
+use crate::domain::quota::is_nearly_used;
 use crate::domain::registration::Agent;
 use crate::http::ops::frame::Tone;
 
-/// The states of an agent, as badges.
-pub(super) fn badges(agent: &Agent) -> Vec<(Tone, String)> {
+/// The states of an agent, as badges. `quota` is that of its armed jobs.
+pub(super) fn badges(agent: &Agent, quota: i64) -> Vec<(Tone, String)> {
     let mut badges = Vec::new();
     if !agent.enabled {
         badges.push((Tone::Warning, "disabled".to_owned()));
@@ -26,6 +27,11 @@ pub(super) fn badges(agent: &Agent) -> Vec<(Tone, String)> {
     }
     if agent.busy_until.is_some() {
         badges.push((Tone::Busy, "busy".to_owned()));
+    }
+    if agent.armed >= quota {
+        badges.push((Tone::Warning, "quota used up".to_owned()));
+    } else if is_nearly_used(agent.armed, quota) {
+        badges.push((Tone::Warning, "quota nearly used".to_owned()));
     }
     if badges.is_empty() {
         badges.push((Tone::Calm, "enabled".to_owned()));

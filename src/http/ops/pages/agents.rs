@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
+use crate::domain::quota::DefaultQuotas;
 use crate::domain::registration::{Agent, AgentFilter, AgentSearch};
 use crate::http::error::{ApiError, ErrorPage};
 use crate::http::ops::OpsState;
@@ -76,6 +77,7 @@ pub(in crate::http::ops) async fn show(
     words.extend(org.iter().flat_map(|org| ["--org", org]));
     words.extend(disabled.then_some("--disabled"));
     words.extend(unreachable.then_some("--unreachable"));
+    let quotas = operations.default_quotas();
     let shown_page = AgentsPage {
         frame: session.frame("Agents").of(Section::Agents),
         search: search.unwrap_or_default().to_owned(),
@@ -83,7 +85,7 @@ pub(in crate::http::ops) async fn show(
         disabled,
         unreachable,
         is_filtered: !kept.is_empty(),
-        rows: page.agents.iter().map(|agent| row(agent, session.now)).collect(),
+        rows: page.agents.iter().map(|agent| row(agent, quotas, session.now)).collect(),
         next: page
             .next
             .as_deref()
@@ -93,7 +95,7 @@ pub(in crate::http::ops) async fn show(
     Ok(rendered(&shown_page))
 }
 
-fn row(of: &Agent, now: DateTime<Utc>) -> Row {
+fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
     let instance = of.instance_id.as_str();
     let jobs = with_query("/ops/jobs", [("instance_id", instance)]);
     let dead = with_query("/ops/jobs", [("instance_id", instance), ("state", "dead,stuck")]);
@@ -104,7 +106,7 @@ fn row(of: &Agent, now: DateTime<Utc>) -> Row {
     Row {
         agent: link(&agent(instance), &id(instance)),
         org: id(&of.org_id),
-        badges: badges(of),
+        badges: badges(of, of.quota(quotas)),
         jobs: number(of.armed, &jobs),
         dead: number(of.dead, &dead),
         next: when_any(of.next_attempt_at, now),

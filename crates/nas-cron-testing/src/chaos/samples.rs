@@ -1,0 +1,115 @@
+//! Memory, descriptors and threads of a process, and the sessions of the service at its database.
+
+use std::fs;
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// Timeout of reading the number of sessions, which a fault may prevent.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Maximum time from the start until memory and descriptors are flat.
+const WARM_UP: Duration = Duration::from_mins(10);
+/// Maximum change of a level that counts as flat.
+const TOLERANCE: f64 = 0.1;
+
+/// A sample.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sample {
+    /// Time since the start of the load, in seconds.
+    pub at: f64,
+    /// Resident memory, in MiB.
+    pub memory: f64,
+    /// Open descriptors.
+    pub descriptors: f64,
+    /// Threads.
+    pub threads: f64,
+    /// Sessions of all replicas at the database; `None` during faults that prevent the count.
+    pub sessions: Option<f64>,
+}
+
+/// Samples a process every `period`, forever, and passes the samples to `taken`.
+pub(super) async fn take(process: u32, database: String, period: Duration, taken: impl Fn(Sample)) {
+    let start = Instant::now();
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let at = start.elapsed().as_secs_f64();
+        let sessions = timeout(LIMIT, sessions(&database)).await.ok().flatten();
+        // Skipped if the process has ended, which is a finding of its own.
+        if let Some((memory, descriptors, threads)) = read(process) {
+            taken(Sample { at, memory, descriptors, threads, sessions });
+        }
+    }
+}
+
+/// Returns memory, descriptors and threads.
+fn read(process: u32) -> Option<(f64, f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let field = |name: &str| -> Option<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as f64;
+    Some((field("VmRSS:")? / 1024.0, descriptors, field("Threads:")?))
+}
+
+async fn sessions(database: &str) -> Option<f64> {
+    let mut connection = PgConnection::connect(database).await.ok()?;
+    let count = "SELECT count(*)::float8 FROM pg_stat_activity WHERE application_name LIKE 'nas-cron%'";
+    let count = sqlx::query_scalar(count).fetch_one(&mut connection).await.ok()?;
+    connection.close().await.ok()?;
+    Some(count)
+}
+
+/// The course of a measure: its level after the warm-up and at the end, and the maximum after the warm-up.
+///
+/// A level is the lower quartile. Every outage makes callers wait, with a connection each, and ends with a burst: the level is
+/// what remains between the faults, which a leak raises.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Course {
+    /// Level after the warm-up: in minutes 10 to 15 of an hour.
+    pub warm: f64,
+    /// Level in the last tenth.
+    pub last: f64,
+    /// Maximum after the warm-up.
+    pub max: f64,
+}
+
+impl Course {
+    /// Returns the course of a measure, or `None` if a part of the run has no sample.
+    ///
+    /// The warm-up takes 10 minutes, or a third of a run of less than half an hour.
+    pub fn of(samples: &[Sample], measure: impl Fn(&Sample) -> Option<f64>) -> Option<Self> {
+        let end = samples.last()?.at;
+        let warm_up = WARM_UP.as_secs_f64().min(end / 3.0);
+        let within = |from: f64, to: f64| -> Vec<f64> {
+            let within = samples.iter().filter(|sample| (from..=to).contains(&sample.at));
+            within.filter_map(&measure).collect()
+        };
+        Some(Self {
+            warm: level(within(warm_up, warm_up * 1.5))?,
+            last: level(within(end * 0.9, end))?,
+            max: within(warm_up, end).into_iter().reduce(f64::max)?,
+        })
+    }
+
+    /// Returns the change of the level from the warm-up to the end, as a share.
+    pub fn change(&self) -> f64 {
+        self.last / self.warm - 1.0
+    }
+
+    /// True if the level has changed by a tenth at most.
+    pub fn is_flat(&self) -> bool {
+        self.change().abs() <= TOLERANCE
+    }
+}
+
+/// Returns the lower quartile.
+fn level(mut all: Vec<f64>) -> Option<f64> {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 4).copied()
+}
