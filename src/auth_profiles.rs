@@ -223,10 +223,7 @@ impl TryFrom<AuthProfilesChange> for Registry {
     type Error = InvalidField;
 
     fn try_from(change: AuthProfilesChange) -> Result<Self, InvalidField> {
-        if change.profiles.is_none() && change.default.is_keep() {
-            return Err(InvalidField::new("profiles", "is missing; give the profiles, a `default`, or both"));
-        }
-        Self::new(change.profiles, change.default)
+        Self::new(Some(change.profiles), change.default)
     }
 }
 

@@ -293,7 +293,6 @@ mod tests {
           UNWANTED   wake-ups that are not yet cancelled at the backend
           OVERDUE    one-shots that are due and whose wake-up has not arrived: misses, if the grace period ends first
           MISSED     wake-ups that the backend has missed so far
-  MISSED     wake-ups that the backend has missed so far
 
         Example:
           nas-cron backend status --json | jq '.unfinished'

@@ -74,7 +74,12 @@ impl Operator {
                 Ok(())
             }
             Self::Server(client) => {
-                let change = AuthProfilesChange { profiles: known, default };
+                // The API always replaces the profiles.
+                let profiles = match known {
+                    Some(known) => known,
+                    None => own(place, &self.auth_profiles(place).await?),
+                };
+                let change = AuthProfilesChange { profiles, default };
                 client.send::<AuthProfiles>(Method::PUT, &path(place), &[], Some(&change)).await?;
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Bodies about auth profiles: of a job, and of the registry.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::Warning;
 use crate::{AuthChoice, AuthProfile, AuthScope, EffectiveAuth, Given, JobId};
@@ -45,24 +45,17 @@ pub struct ChangedJob {
     pub warnings: Vec<Warning>,
 }
 
-/// Request to replace the registered profiles of an instance, an org or the service, its default, or both.
+/// Request to replace the registered profiles of an instance, an org or the service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfilesChange {
-    /// All profiles, at most 200. A registered profile that is not listed is removed. Absent keeps the current profiles; then
-    /// `default` is required.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 200, value_type = Vec<AuthProfile>, required = false, example = json!(["claude:work", "claude:budget"])))]
-    pub profiles: Option<Vec<AuthProfile>>,
+    /// All profiles, at most 200. A registered profile that is not listed is removed.
+    #[cfg_attr(feature = "openapi", schema(max_items = 200, example = json!(["claude:work", "claude:budget"])))]
+    pub profiles: Vec<AuthProfile>,
     /// Default for jobs without an auth of their own. Absent keeps the current default, `null` clears it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<AuthChoice>))]
     pub default: Given<AuthChoice>,
-}
-
-/// Reads a list that may be absent, but not null.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<AuthProfile>>, D::Error> {
-    Vec::deserialize(deserializer).map(Some)
 }
 
 /// A registered auth profile.
