@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A running receiver.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     url: String,
     exports: Arc<Mutex<Vec<Export>>>,
     _child: Child,
@@ -19,44 +19,44 @@ pub(super) struct Collector {
 
 /// A request with spans.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Export {
-    pub(super) behaviour: String,
-    pub(super) headers: Map<String, Value>,
-    pub(super) resource: Map<String, Value>,
-    pub(super) spans: Vec<Span>,
+pub(crate) struct Export {
+    pub(crate) behaviour: String,
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) resource: Map<String, Value>,
+    pub(crate) spans: Vec<Span>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Span {
-    pub(super) name: String,
-    pub(super) kind: String,
-    pub(super) trace_id: String,
+pub(crate) struct Span {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) trace_id: String,
     #[serde(rename = "span_id")]
-    pub(super) id: String,
-    pub(super) parent: String,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) attributes: Map<String, Value>,
-    pub(super) events: Vec<Event>,
-    pub(super) links: Vec<Link>,
-    pub(super) failed: bool,
+    pub(crate) id: String,
+    pub(crate) parent: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) attributes: Map<String, Value>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) failed: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) time: u64,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) time: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Link {
-    pub(super) trace_id: String,
-    pub(super) span_id: String,
-    pub(super) attributes: Map<String, Value>,
+pub(crate) struct Link {
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) attributes: Map<String, Value>,
 }
 
 impl Collector {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let python = in_target("otlp-venv/bin/python");
         assert!(python.exists(), "the definitions are not installed: run `make otlp` (`make test` does)");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/external/otlp/receive.py");
@@ -77,22 +77,22 @@ impl Collector {
     }
 
     /// Returns the endpoint that behaves like this.
-    pub(super) fn endpoint(&self, behaviour: &str) -> String {
+    pub(crate) fn endpoint(&self, behaviour: &str) -> String {
         format!("{}/{behaviour}", self.url)
     }
 
     /// Returns the requests so far.
-    pub(super) fn exports(&self) -> Vec<Export> {
+    pub(crate) fn exports(&self) -> Vec<Export> {
         self.exports.lock().unwrap().clone()
     }
 
     /// Returns the spans so far.
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.exports().into_iter().flat_map(|export| export.spans).collect()
     }
 
     /// Waits for a span of this name and with this attribute.
-    pub(super) async fn span(&self, name: &str, (key, value): (&str, impl Into<Value>)) -> Span {
+    pub(crate) async fn span(&self, name: &str, (key, value): (&str, impl Into<Value>)) -> Span {
         let value = value.into();
         eventually(&format!("{name} with {key}={value}"), async || {
             let found = |span: &Span| span.name == name && span.attributes.get(key) == Some(&value);
@@ -102,7 +102,7 @@ impl Collector {
     }
 
     /// Returns the spans below this one, in the order of their start.
-    pub(super) fn below(&self, parent: &Span) -> Vec<Span> {
+    pub(crate) fn below(&self, parent: &Span) -> Vec<Span> {
         let is_child = |span: &Span| span.trace_id == parent.trace_id && span.parent == parent.id;
         let mut children: Vec<_> = self.spans().into_iter().filter(is_child).collect();
         children.sort_by_key(|span| (span.start, span.end));
@@ -112,7 +112,7 @@ impl Collector {
 
 impl Span {
     /// Returns the value of the header `traceparent` that stands for this span.
-    pub(super) fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         format!("00-{}-{}-01", self.trace_id, self.id)
     }
 }

@@ -1,12 +1,13 @@
 //! A job from the agent's provision to the agent's response.
 
 use nas_cron_testing::agent::{Fire, Reply};
-use nas_cron_testing::service::{Service, client};
+use nas_cron_testing::nats::NatsServers;
+use nas_cron_testing::service::{Service, Settings, client};
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::collector::{Collector, Span};
+use super::collector::{Collector, Link, Span};
 
 const AGENTS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const AGENTS_SPAN: &str = "00f067aa0ba902b7";
@@ -15,17 +16,46 @@ fn traceparent(flags: &str) -> String {
     format!("00-{AGENTS_TRACE}-{AGENTS_SPAN}-{flags}")
 }
 
-/// Arms a job now with these headers. Returns its schedule id.
-async fn arm(world: &World, job: &str, headers: &[(&str, String)]) -> String {
-    let at = fire_at(0);
-    let body = json!({
-        "job_id": job, "fire_at": at, "agent_callback_url": world.callback(), "dedup_key": format!("{job}:{at}"),
-    });
-    let url = format!("{}/api/agent-cron/provision", world.service.url);
-    let request = client().post(url).bearer_auth(&world.token).json(&body);
-    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
-    answer["schedule_id"].as_str().expect("a schedule id").to_owned()
+/// A world whose service exports its traces.
+struct Traced {
+    world: World,
+    collector: Collector,
+}
+
+impl Traced {
+    async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
+        let collector = Collector::start().await;
+        let endpoint = collector.endpoint("accept");
+        let world = World::with(|settings| change(settings.with("NAS_CRON_OTLP_ENDPOINT", endpoint))).await;
+        Self { world, collector }
+    }
+
+    /// Records only what a caller's `traceparent` asks for.
+    async fn on_request() -> Self {
+        Self::with(|settings| settings.with("NAS_CRON_TRACES_SAMPLE_RATIO", "0")).await
+    }
+
+    /// Arms a job that is due in `millis`, with this key and these headers. Returns its schedule id.
+    async fn provision(&self, job: &str, millis: i64, key: &str, headers: &[(&str, String)]) -> String {
+        let body = json!({
+            "job_id": job, "fire_at": fire_at(millis), "agent_callback_url": self.world.callback(), "dedup_key": key,
+        });
+        let url = format!("{}/api/agent-cron/provision", self.world.service.url);
+        let request = client().post(url).bearer_auth(&self.world.token).json(&body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        answer["schedule_id"].as_str().expect("a schedule id").to_owned()
+    }
+
+    /// Arms a job that is due now. Returns its schedule id.
+    async fn arm(&self, job: &str, headers: &[(&str, String)]) -> String {
+        self.provision(job, 0, job, headers).await
+    }
+
+    /// Waits for the span of a provision.
+    async fn provisioned(&self, schedule_id: &str) -> Span {
+        self.collector.span("POST /api/agent-cron/provision", ("schedule.id", schedule_id)).await
+    }
 }
 
 fn header<'a>(fire: &'a Fire, name: &str) -> &'a str {
@@ -34,6 +64,13 @@ fn header<'a>(fire: &'a Fire, name: &str) -> &'a str {
 
 fn names(spans: &[Span]) -> Vec<&str> {
     spans.iter().map(|span| span.name.as_str()).collect()
+}
+
+/// Returns the kind, trace and span of each link.
+fn links(span: &Span) -> Vec<(Value, String, String)> {
+    let link =
+        |link: &Link| (link.attributes["nas_cron.link"].clone(), link.trace_id.clone(), link.span_id.clone());
+    span.links.iter().map(link).collect()
 }
 
 /// Returns the lines of the log with this trace.
@@ -51,21 +88,15 @@ fn logged(service: &Service, trace_id: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn job_is_followed_from_the_provision_over_a_retry_to_the_response() {
-    let collector = Collector::start().await;
-    let world = World::with(|settings| {
-        settings
-            .with("NAS_CRON_OTLP_ENDPOINT", collector.endpoint("accept"))
-            .with("NAS_CRON_OTLP_HEADERS", "x-tenant=a%20b")
-    })
-    .await;
+    let traced = Traced::with(|settings| settings.with("NAS_CRON_OTLP_HEADERS", "x-tenant=a%20b")).await;
+    let Traced { world, collector } = &traced;
     world.agents.answer(|_, earlier| if earlier == 0 { Reply::busy("1") } else { Reply::accepted() });
     let headers = [("traceparent", traceparent("01")), ("x-request-id", "request-7".to_owned())];
-    let schedule_id = arm(&world, "job", &headers).await;
+    let schedule_id = traced.arm("job", &headers).await;
     let [first, second] = [world.agents.wait_for("job", 1).await, world.agents.wait_for("job", 2).await];
 
     // The provision continues the agent's trace.
-    let provision =
-        collector.span("POST /api/agent-cron/provision", ("schedule.id", schedule_id.as_str())).await;
+    let provision = traced.provisioned(&schedule_id).await;
     assert_eq!((provision.trace_id.as_str(), provision.parent.as_str()), (AGENTS_TRACE, AGENTS_SPAN));
     assert_eq!((provision.kind.as_str(), provision.failed), ("server", false));
     assert_eq!(provision.attributes["http.response.status_code"], 200);
@@ -97,12 +128,6 @@ async fn job_is_followed_from_the_provision_over_a_retry_to_the_response() {
         assert!(!logged(&world.service, &span.trace_id).is_empty());
         fires.push(span);
     }
-    let links = |span: &Span| -> Vec<_> {
-        let link = |link: &super::collector::Link| {
-            (link.attributes["nas_cron.link"].clone(), link.trace_id.clone(), link.span_id.clone())
-        };
-        span.links.iter().map(link).collect()
-    };
     let to_provision = (json!("provision"), AGENTS_TRACE.to_owned(), provision.id.clone());
     let to_first = (json!("retries"), fires[0].trace_id.clone(), fires[0].id.clone());
     assert_eq!(links(&fires[0]), std::slice::from_ref(&to_provision));
@@ -120,17 +145,35 @@ async fn job_is_followed_from_the_provision_over_a_retry_to_the_response() {
 }
 
 #[tokio::test]
-async fn unsampled_requests_and_fires_are_neither_exported_nor_stored() {
-    let collector = Collector::start().await;
-    let world = World::with(|settings| {
+async fn wake_up_of_an_external_backend_is_the_first_step_of_its_fire() {
+    let nats = NatsServers::one().await;
+    let traced = Traced::with(|settings| {
         settings
-            .with("NAS_CRON_OTLP_ENDPOINT", collector.endpoint("accept"))
-            .with("NAS_CRON_TRACES_SAMPLE_RATIO", "0")
+            .with("NAS_CRON_BACKEND", "nats")
+            .with("NAS_CRON_NATS_URLS", nats.urls().join(","))
+            // The built-in loop does not take over.
+            .with("NAS_CRON_WATCHDOG_GRACE", "1h")
     })
     .await;
-    arm(&world, "by-chance", &[]).await;
-    arm(&world, "by-the-caller", &[("traceparent", traceparent("00"))]).await;
-    arm(&world, "invalid", &[("traceparent", "00-garbage-01".to_owned())]).await;
+    let Traced { world, collector } = &traced;
+    let schedule_id = traced.provision("job", 4_000, "job", &[]).await;
+    let fire = world.agents.wait_for("job", 1).await;
+    let span = collector.span("fire", ("job.id", "job")).await;
+    let steps = collector.below(&span);
+    assert_eq!(names(&steps), ["wake-up", "claim", "wait", "confirm", "token", "POST", "record"]);
+    assert_eq!(span.start, steps[0].start, "the fire begins with its wake-up");
+    let provision = traced.provisioned(&schedule_id).await;
+    assert_eq!(links(&span), [(json!("provision"), provision.trace_id, provision.id)]);
+    assert_eq!(header(&fire, "traceparent"), steps[5].header());
+}
+
+#[tokio::test]
+async fn unsampled_requests_and_fires_are_neither_exported_nor_stored() {
+    let traced = Traced::on_request().await;
+    let Traced { world, collector } = &traced;
+    traced.arm("by-chance", &[]).await;
+    traced.arm("by-the-caller", &[("traceparent", traceparent("00"))]).await;
+    traced.arm("invalid", &[("traceparent", "00-garbage-01".to_owned())]).await;
     let stored = "SELECT count(*) FROM one_shots WHERE provision_trace IS NOT NULL";
     let stored: i64 = sqlx::query_scalar(stored).fetch_one(&world.pool).await.unwrap();
     for job in ["by-chance", "by-the-caller", "invalid"] {
@@ -142,7 +185,7 @@ async fn unsampled_requests_and_fires_are_neither_exported_nor_stored() {
     // The caller's trace is in the log in any case.
     assert_eq!(logged(&world.service, AGENTS_TRACE).len(), 1);
     // A recorded one comes after them, and with all of its attempts.
-    arm(&world, "recorded", &[("traceparent", traceparent("01"))]).await;
+    traced.arm("recorded", &[("traceparent", traceparent("01"))]).await;
     collector.span("fire", ("job.id", "recorded")).await;
     let others = collector
         .spans()
@@ -153,26 +196,12 @@ async fn unsampled_requests_and_fires_are_neither_exported_nor_stored() {
 
 #[tokio::test]
 async fn one_shot_has_the_trace_of_the_provision_that_armed_it() {
-    let collector = Collector::start().await;
-    let world = World::with(|settings| {
-        settings
-            .with("NAS_CRON_OTLP_ENDPOINT", collector.endpoint("accept"))
-            .with("NAS_CRON_TRACES_SAMPLE_RATIO", "0")
-    })
-    .await;
+    let traced = Traced::on_request().await;
     let provision = async |key: &str, trace: Option<u128>| {
-        let body = json!({
-            "job_id": "job", "fire_at": fire_at(3_600_000), "agent_callback_url": world.callback(), "dedup_key": key,
-        });
-        let url = format!("{}/api/agent-cron/provision", world.service.url);
-        let request = client().post(url).bearer_auth(&world.token).json(&body);
-        let traceparent = |trace| format!("00-{trace:032x}-{AGENTS_SPAN}-01");
-        let request = trace
-            .into_iter()
-            .fold(request, |request, trace| request.header("traceparent", traceparent(trace)));
-        assert_eq!(request.send().await.unwrap().status(), 200);
+        let traceparent = trace.map(|trace| ("traceparent", format!("00-{trace:032x}-{AGENTS_SPAN}-01")));
+        traced.provision("job", 3_600_000, key, traceparent.as_slice()).await;
         let stored = "SELECT encode(substring(provision_trace FOR 16), 'hex') FROM one_shots";
-        sqlx::query_scalar::<_, Option<String>>(stored).fetch_one(&world.pool).await.unwrap()
+        sqlx::query_scalar::<_, Option<String>>(stored).fetch_one(&traced.world.pool).await.unwrap()
     };
     let trace = |trace: u128| Some(format!("{trace:032x}"));
     assert_eq!(provision("a", Some(1)).await, trace(1), "of a new job");

@@ -1,5 +1,5 @@
 //! Traces, as a collector receives them: docs/traces.md.
 
-mod collector;
+pub(crate) mod collector;
 mod failures;
 mod journeys;
