@@ -6,7 +6,9 @@ use sqlx::Executor;
 
 use super::execute::Transaction;
 use super::{Db, DbResult};
-use crate::domain::transfer::{ExportCounts, ExportPage, ExportPart, StoredAuth, StoredLogin, Taken};
+use crate::domain::transfer::{
+    ExportCounts, ExportPage, ExportPart, ExportPlace, StoredAuth, StoredLogin, Taken,
+};
 
 /// A view of the database that does not change. Other statements of the service are not affected, except that dead rows stay
 /// until it ends.
@@ -148,6 +150,21 @@ impl Snapshot {
 struct Row {
     key: [String; 3],
     line: Value,
+}
+
+/// Returns the place of a line that [`Snapshot::page`] has returned; `None` for any other line.
+pub fn place_of(line: &Value) -> Option<ExportPlace> {
+    let text = |field: &str| line[field].as_str().map(str::to_owned);
+    let (part, key) = match line["kind"].as_str()? {
+        "agent" => (ExportPart::Agents, [text("instance_id")?, String::new(), String::new()]),
+        "login" => (ExportPart::Logins, [text("instance_id")?, String::new(), String::new()]),
+        "auth_profile" => (ExportPart::Auth, [format!("1{}", text("scope")?), text("id")?, text("profile")?]),
+        "auth_default" => (ExportPart::Auth, [format!("2{}", text("scope")?), text("id")?, String::new()]),
+        "job_auth" => (ExportPart::Auth, ["3".to_owned(), text("instance_id")?, text("job_id")?]),
+        "one_shot" => (ExportPart::OneShots, [text("instance_id")?, text("job_id")?, String::new()]),
+        _ => return None,
+    };
+    Some(ExportPlace { part, key })
 }
 
 /// Adds logins of instances without an open one. Returns the result of each, in order; with `dry_run`, nothing changes.

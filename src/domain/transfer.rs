@@ -85,6 +85,15 @@ impl ExportPart {
     pub const ALL: [Self; 4] = [Self::Agents, Self::Logins, Self::Auth, Self::OneShots];
 }
 
+/// A place in an export: a line of one of its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportPlace {
+    /// The part.
+    pub part: ExportPart,
+    /// The key of the line within it.
+    pub key: [String; 3],
+}
+
 /// A page of an export: lines as JSON objects, and the place to go on after it, unless it is the last one.
 #[derive(Clone, Debug, Default)]
 pub struct ExportPage {

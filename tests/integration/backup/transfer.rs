@@ -1,11 +1,14 @@
 //! `nas-cron export` and `nas-cron import`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nas_cron_testing::database::database;
 use nas_cron_testing::service::{Service, Settings};
 use nas_cron_testing::time::fire_at;
-use nas_cron_testing::world::World;
+use nas_cron_testing::world::{World, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -115,6 +118,130 @@ async fn export_is_imported_elsewhere_once_and_fires_there() {
         (&json!("with-auth"), true)
     );
     assert_eq!(world.agents.fires_of("overdue-there").len(), 1);
+}
+
+/// Runs an export to `file`, and returns its exit code, its text and its file.
+async fn exported(settings: &Settings, file: &Scratch, more: &[&str]) -> (Option<i32>, String, String) {
+    let (status, _, said) = settings.run(&[&["export", file.path()], more].concat()).await;
+    (status.code(), said, std::fs::read_to_string(file.path()).unwrap())
+}
+
+#[tokio::test]
+async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
+    let world = World::new().await;
+    world
+        .sql(
+            "INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-1'), ('inst-3', 'org-1');
+             INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('service', '', 'claude:work');
+             INSERT INTO auth_defaults (scope, scope_id, auth) VALUES ('org', 'org-1', '[\"claude:work\"]');
+             INSERT INTO logins (login_id, instance_id, key_id, number) VALUES (gen_random_uuid(), 'inst-2', '\\x0011223344556677', 7);
+             INSERT INTO job_auth (instance_id, job_id, auth) VALUES ('inst-1', 'job', '\"claude:work\"');
+             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
+             SELECT instance_id, job_id, gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example'
+             FROM instances, unnest('{a,b}'::text[]) job_id",
+        )
+        .await;
+    let file = Scratch::file("resumed", "");
+    let partial = Scratch(format!("{}.partial", file.path()).into());
+    let (code, said, whole) = exported(&world.settings, &file, &[]).await;
+    assert_eq!((code, whole.lines().count()), (Some(0), 13), "{said}");
+    let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "callback URLs may be secret");
+
+    let lines: Vec<_> = whole.split_inclusive('\n').collect();
+    for kept in 0..=lines.len() {
+        // With a half line, as a killed process leaves it.
+        let half = lines.get(kept).map_or("", |line| &line[..line.len() / 2]);
+        std::fs::write(partial.path(), lines[..kept].concat() + half).unwrap();
+        let (code, said, resumed) = exported(&world.settings, &file, &["--resume"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("after line {kept},")), "{said}");
+        let (before, after) = resumed.split_at(lines[..kept].concat().len());
+        assert_eq!(before, lines[..kept].concat());
+        // Some agents are there twice.
+        let agents = |text: &str| text.lines().filter(|line| line.contains("\"agent\"")).count();
+        let again = match kept {
+            0..=3 => 0,
+            4..=7 => 3,
+            8..=9 => 2,
+            10..=11 => 1,
+            _ => 0,
+        };
+        assert_eq!(agents(&resumed), 3 + again, "after line {kept}:\n{resumed}");
+        let rest: String = after.split_inclusive('\n').skip(again).collect();
+        assert_eq!(rest, lines[kept..].concat());
+    }
+
+    // An agent and a job of the time between.
+    std::fs::write(partial.path(), lines[..9].concat()).unwrap();
+    world.instance("inst-4").await;
+    world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
+             VALUES ('inst-4', 'new', gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example')",
+        )
+        .await;
+    let (code, said, _) = exported(&world.settings, &file, &["--resume"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (_, url) = database().await;
+    let there = PgPool::connect(&url).await.unwrap();
+    let settings = world.settings.clone().with("NAS_CRON_DATABASE_URL", url);
+    let (report, ok) = import(&settings, &file, &[]).await;
+    assert!(ok, "{report}");
+    assert_eq!((count(&there, "instances").await, count(&there, "one_shots").await), (4, 7), "{report}");
+
+    // What cannot be resumed changes nothing.
+    for (content, problem) in
+        [(None, "export without --resume"), (Some("{}\n"), "line 1 of"), (Some("x\ny\nz"), "line 2 of")]
+    {
+        if let Some(content) = content {
+            std::fs::write(partial.path(), content).unwrap();
+        }
+        let (code, said, unchanged) = exported(&world.settings, &file, &["--resume"]).await;
+        assert!(code == Some(1) && said.contains(problem), "{said}");
+        assert!(unchanged.contains("inst-4"));
+    }
+    let (status, _, said) = world.settings.run(&["export", "-", "--resume"]).await;
+    assert!(status.code() == Some(1) && said.contains("--resume goes on with a file"), "{said}");
+}
+
+#[tokio::test]
+async fn killed_export_is_resumed_and_complete() {
+    const JOBS: i64 = 30_000;
+    let world = World::new().await;
+    world
+        .sql(&format!(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
+             SELECT 'inst-1', to_char(n, 'FM000000'), gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example'
+             FROM generate_series(1, {JOBS}) n",
+        ))
+        .await;
+    let file = Scratch::file("killed", "");
+    let partial = Scratch(format!("{}.partial", file.path()).into());
+    // Stopped while it writes. On a busy machine, one may end before it is noticed.
+    let mut export = eventually("an export stands still", async || {
+        let mut export = world.settings.command(&["export", file.path()]).spawn().unwrap();
+        while export.try_wait().unwrap().is_none() {
+            if std::fs::metadata(partial.path()).is_ok_and(|partial| partial.len() > 0) {
+                kill_process(Pid::from_child(&export), Signal::STOP).unwrap();
+                return std::fs::exists(partial.path()).unwrap().then_some(export);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        None
+    })
+    .await;
+    let other = exported(&world.settings, &file, &["--resume"]).await;
+    assert!(other.0 == Some(1) && other.1.contains("another process writes"), "{other:?}");
+    export.kill().unwrap();
+    export.wait().unwrap();
+    let (code, said, whole) = exported(&world.settings, &file, &["--resume"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Going on after line ") && !said.contains("after line 0,"), "{said}");
+    let mut jobs: Vec<_> = whole.lines().filter(|line| line.contains("\"one_shot\"")).collect();
+    assert_eq!(jobs.len(), JOBS as usize);
+    jobs.dedup();
+    assert_eq!(jobs.len(), JOBS as usize, "none is there twice");
 }
 
 #[tokio::test]
