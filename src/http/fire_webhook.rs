@@ -91,6 +91,10 @@ struct FireAnswer {
 /// each failed attempt. The agent must answer within 30 s, before it runs the job. Delivery is at least once: claim the
 /// job before running it, so that a repeated fire does not run it twice.
 #[utoipa::path(post, path = NAME, operation_id = "fire", tag = "fire", security(("fire_token" = [])),
+    params(
+        ("X-Request-Id" = Option<uuid::Uuid>, Header, description = "ID of the attempt: also the token's `jti`. Each attempt has its own. Absent with the backend `qstash_direct`.", example = "0190a5e4-8d2f-7000-8000-000000000000"),
+        ("traceparent" = Option<String>, Header, description = "The attempt's request, as the parent of the agent's own span (W3C Trace Context). The trace has the attempt's ID. Absent with the backend `qstash_direct`.", example = "00-0190a5e48d2f70008000000000000000-00f067aa0ba902b7-01"),
+    ),
     request_body = FireRequest, responses(
     (status = 200, description = "`{\"status\":\"gone\"}`: the agent no longer has the job. The service does not retry, and forgets the key. Any other body: delivered.", body = FireAnswer),
     (status = "2XX", description = "Delivered; nothing to retry. Agents answer 202 `{\"status\":\"accepted\",\"job_id\":\"…\"}`."),

@@ -131,7 +131,7 @@ const COMMON: &[Common] = &[
 /// Adds the common errors to each operation, and the body to the errors that it has of its own.
 pub(super) fn add(document: &mut Value) {
     let mut shared = Map::new();
-    for_each_operation(document, |path, documented| {
+    for_each_operation(&mut document["paths"], |path, _, documented| {
         let operation = Operation {
             callers: Callers::of(path),
             has_credential: documented.get("security").is_some_and(requires_credential),

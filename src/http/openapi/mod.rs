@@ -1,12 +1,15 @@
 //! The `OpenAPI` document: its general part, and what every operation has in common.
 //!
 //! A route documents itself, with its own responses. [`complete`] adds the rest by rules, so that a new route has it, too:
-//! the common errors (`errors`), parameters without `null` (`parameters`), and an example for each body (`examples`).
+//! the common errors (`errors`), parameters without `null` (`parameters`), the headers by which a request is followed
+//! (`correlation`), and an example for each body (`examples`).
 
+mod correlation;
 mod errors;
 mod examples;
 mod parameters;
 
+use axum::http::Method;
 use nas_cron_protocol::{AgentRuntimeId, AuthProfile, FireOutcome, InstanceId, JobId, OrgId, TaskId};
 use serde_json::{Map, Value};
 use utoipa::OpenApi as _;
@@ -67,19 +70,24 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
     add_security_schemes(&mut document);
     agent_api_by_assertion(&mut document);
     let mut document = serde_json::to_value(document).expect("it is JSON");
-    for_each_operation(&mut document, |_, operation| parameters::complete(operation));
+    for part in ["paths", "webhooks"] {
+        for_each_operation(&mut document[part], |_, _, operation| parameters::complete(operation));
+    }
+    // The errors of an operation depend on its own parameters, which the headers of all operations are not.
     errors::add(&mut document);
+    correlation::add(&mut document);
     examples::add(&mut document);
     document
 }
 
-/// Calls `change` with the path of each operation and the operation.
-fn for_each_operation(document: &mut Value, mut change: impl FnMut(&str, &mut Map<String, Value>)) {
-    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    for (path, item) in paths.into_iter().flatten() {
-        for operation in item.as_object_mut().into_iter().flatten().filter_map(|(_, one)| one.as_object_mut())
-        {
-            change(path, operation);
+/// Calls `change` with the path and method of each operation of these paths, and the operation.
+fn for_each_operation(paths: &mut Value, mut change: impl FnMut(&str, &Method, &mut Map<String, Value>)) {
+    for (path, item) in paths.as_object_mut().into_iter().flatten() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let method = method.to_uppercase().parse().unwrap_or_default();
+            if let Some(operation) = operation.as_object_mut() {
+                change(path, &method, operation);
+            }
         }
     }
 }
