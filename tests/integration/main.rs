@@ -55,6 +55,7 @@ mod redrives;
 mod relay;
 mod replicas;
 mod scheduler_contract;
+mod secrets;
 mod traces;
 mod wake_up_rules;
 mod webhooks;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nas_cron_agent::cli::{self, Cron, Mcp};
-use nas_cron_base::output;
 use nas_cron_base::terminal::error_in_one_line;
+use nas_cron_base::{memory, output};
 
 /// Manage one-shots on a nas-cron server as their agent: the `cron` and `mcp` commands of `nas-cron`, without the service.
 #[derive(Debug, Parser)]
@@ -26,6 +26,9 @@ enum Command {
 fn main() -> ExitCode {
     // Fails only if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Err(error) = memory::protect() {
+        let _ = writeln!(io::stderr(), "nas-cron-agent: warning: core dumps could not be disabled: {error}");
+    }
     let result = match Arguments::parse().command {
         Command::Cron(command) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -7,6 +7,7 @@
 //! | [`duration`] | durations in texts, such as `90s` |
 //! | [`http_client`] | an HTTP client without redirects and proxies; error texts without URLs; `Retry-After` |
 //! | [`logging`] | log lines on stderr, pretty or JSON |
+//! | [`memory`] | protection of this process's memory: no core dumps |
 //! | [`output`] | stdout of commands, and the end of its reader |
 //! | [`private_file`] | files that only their owner can read; locks between processes |
 //! | [`signals`] | SIGINT and SIGTERM |
@@ -20,6 +21,7 @@ pub mod descriptors;
 pub mod duration;
 pub mod http_client;
 pub mod logging;
+pub mod memory;
 pub mod output;
 pub mod private_file;
 pub mod signals;

@@ -69,7 +69,7 @@ pub(super) fn unescaped(text: &str) -> String {
 pub(crate) struct Operator {
     http: reqwest::Client,
     base: String,
-    pub(super) cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
 }
 
 impl Operator {

@@ -1,6 +1,6 @@
 //! `POST /api/agent-cron/relay` on the real binary: docs/contract.md#relay, and faults of an external backend.
 
-mod caller;
+pub(crate) mod caller;
 mod faults;
 mod log;
 mod refused;

@@ -4,7 +4,7 @@ mod delivery;
 mod events;
 mod grouping;
 mod manage;
-mod receiver;
+pub(crate) mod receiver;
 
 use nas_cron_testing::service::Settings;
 use nas_cron_testing::world::World;
