@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CONTRACT: &str = include_str!("../../../docs/contract.md");
 
@@ -46,7 +47,9 @@ fn anchor(heading: &str) -> String {
 }
 
 fn pages() -> BTreeMap<PathBuf, String> {
-    texts(&["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs"], &["md"]).into_iter().collect()
+    texts(&["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs"], &["md"])
+        .into_iter()
+        .collect()
 }
 
 #[test]
@@ -143,24 +146,88 @@ fn each_invariant_names_tests_that_exist() {
     }
 }
 
-/// Returns the names of all tests: `fires::timing::name` for a test in `tests/integration/fires/timing.rs`.
-fn test_names() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (path, code) in texts(&["tests/integration"], &["rs"]) {
-        let module = path.strip_prefix("tests/integration").expect("below it").with_extension("");
-        let module: Vec<_> =
-            module.iter().map(|part| part.to_string_lossy()).filter(|part| part != "mod").collect();
-        let mut marked = false;
-        for line in code.lines().map(str::trim) {
-            let declaration = line.trim_start_matches("async ").strip_prefix("fn ");
-            match declaration.and_then(|rest| rest.split('(').next()) {
-                Some(name) if marked => {
-                    names.insert(format!("{}::{name}", module.join("::")));
-                    marked = false;
-                }
-                _ => marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test"),
+#[test]
+fn documents_name_tests_that_exist() {
+    let tests = test_names();
+    let mut missing = Vec::new();
+    for page in ["docs/security.md", "docs/reliability.md"] {
+        let text = std::fs::read_to_string(root().join(page)).expect(page);
+        let named: Vec<_> = code_spans(&text).into_iter().filter(|span| is_path(span)).collect();
+        assert!(named.len() > 10, "{page} names its tests: {named:?}");
+        for name in named {
+            // A name that ends with `::` is a group.
+            let exists = match name.strip_suffix("::") {
+                Some(_) => tests.iter().any(|test| test.starts_with(name)),
+                None => tests.contains(name),
+            };
+            if !exists {
+                missing.push(format!("{page}: {name}"));
             }
         }
     }
+    assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
+
+/// Returns the code spans of a page, outside of its fenced blocks.
+fn code_spans(page: &str) -> Vec<&str> {
+    let mut fenced = false;
+    let outside = page.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        fenced ^= is_fence;
+        !fenced && !is_fence
+    });
+    outside.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// True for the name of a test or of a group of tests.
+fn is_path(span: &str) -> bool {
+    let is_name = |part: &str| part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    span.contains("::") && span.split("::").all(is_name)
+}
+
+/// Returns the names of all tests as their binaries list them: `fires::timing::name` for a test of this binary, and
+/// `instance::token::tests::name` for a unit test, whose binary may not be built.
+fn test_names() -> BTreeSet<String> {
+    let this = std::env::current_exe().expect("a test is an executable");
+    let listed = Command::new(this).arg("--list").output().expect("it lists its tests").stdout;
+    let listed = String::from_utf8(listed).expect("UTF-8");
+    let mut names: BTreeSet<_> =
+        listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect();
+    let folders = std::fs::read_dir(root().join("crates")).expect("the crates");
+    let crates =
+        folders.map(|entry| Path::new("crates").join(entry.expect("a crate").file_name()).join("src"));
+    for folder in crates.chain([PathBuf::from("src")]) {
+        let folder = folder.to_str().expect("UTF-8");
+        for (path, code) in texts(&[folder], &["rs"]) {
+            let module = path.strip_prefix(folder).expect("below it").with_extension("");
+            let module: Vec<_> = module.iter().map(|part| part.to_str().expect("UTF-8")).collect();
+            names_in(&module, &code, &mut names);
+        }
+    }
     names
+}
+
+/// Adds the names of the tests in one file.
+fn names_in(module: &[&str], code: &str, names: &mut BTreeSet<String>) {
+    let module = module.iter().copied().filter(|part| !matches!(*part, "mod" | "main" | "lib"));
+    let module: Vec<_> = module.collect();
+    let (mut inner, mut marked) = (None, false);
+    for line in code.lines() {
+        // Modules within a file are not nested.
+        if let Some(name) = line.trim_start_matches("pub ").strip_prefix("mod ") {
+            inner = name.strip_suffix(" {").or(inner);
+        } else if line == "}" {
+            inner = None;
+        }
+        let line = line.trim();
+        let declaration = line.trim_start_matches("async ").strip_prefix("fn ");
+        match declaration.and_then(|rest| rest.split('(').next()) {
+            Some(name) if marked => {
+                let path: Vec<_> = module.iter().copied().chain(inner).chain([name]).collect();
+                names.insert(path.join("::"));
+                marked = false;
+            }
+            _ => marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test"),
+        }
+    }
 }
