@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use self::configured::{admin, arm_rules, firing, grouping, scheduler_rules, traces};
 pub use self::configured::{
-    collector, key_encryption_key, key_ring, overview_rules, rotation_policy, webhooks,
+    collector, key_encryption_keys, key_operations, key_ring, overview_rules, refresh_keys, webhooks,
 };
 use self::gauges::{Gauges, set_limits};
 use self::readiness::{Readiness, Schema};
@@ -127,8 +127,8 @@ impl App {
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start(&hearts);
-        let kek = config.keys.key_encryption_key.as_ref();
-        let webhooks = webhooks(db.clone(), &config.fire, kek, Arc::clone(&clock))?;
+        let encryption = config.keys.encryption.as_ref();
+        let webhooks = webhooks(db.clone(), &config.fire, encryption, Arc::clone(&clock))?;
         let probe = Arc::new(Readiness {
             db: db.clone(),
             keys: Arc::clone(&keys),
@@ -287,10 +287,10 @@ async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Re
     if config.portal.jwks != PortalJwks::Own {
         return Ok(None);
     }
-    let key = config.require_key_encryption_key()?;
+    let refresh_keys = refresh_keys(config.require_key_encryption()?);
     let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
     let ttl = config.portal.access_token_ttl;
-    Ok(Some(OwnPortal::start(db, Arc::clone(keys), key, ttl, deadline).await?))
+    Ok(Some(OwnPortal::start(db, Arc::clone(keys), refresh_keys, ttl, deadline).await?))
 }
 
 /// Returns the pool of requests and that of fires. Fires never wait for connections that requests hold.

@@ -43,7 +43,7 @@ pub use self::sections::backends::{self, Backends};
 pub use self::sections::database::Database;
 pub use self::sections::fires::Fire;
 pub use self::sections::identity::Identity;
-pub use self::sections::keys::Keys;
+pub use self::sections::keys::{KeyEncryption, Keys};
 pub use self::sections::leases::Lease;
 pub use self::sections::listening::Http;
 pub use self::sections::portal::Portal;

@@ -3,6 +3,7 @@
 
 mod agents;
 mod backends;
+mod encryption;
 mod jobs;
 mod keys;
 mod replicas;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub use self::agents::{READ, homes, logins};
 pub use self::backends::{switch, wake_ups};
+pub use self::encryption::encryption;
 pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};
 pub use self::keys::active_key;
 pub use self::replicas::{is_running, replicas};

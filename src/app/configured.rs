@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use nas_cron_base::clock::Clock;
-use secrecy::{ExposeSecret, SecretBox};
 
 use crate::admin_tokens::StoredTokens;
 use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backends, factory};
-use crate::config::{self, Config, Fire, PortalJwks};
+use crate::config::{self, Config, Fire, KeyEncryption, PortalJwks};
 use crate::db::Db;
 use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
@@ -22,11 +21,12 @@ use crate::fire::{Firing, authorities};
 use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, ConfigTokens};
 use crate::identity::registry::IdentityRegistry;
-use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::keys::{KeyEncryptionKeys, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
 use crate::operations::Operations;
 use crate::operations::backends::BackendOperations;
 use crate::operations::keys::KeyOperations;
 use crate::operations::overview::{OverviewRules, Overviews};
+use crate::own_portal::RefreshKeys;
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
 use crate::traces::collector::Collector;
@@ -43,7 +43,7 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
             token_ttl: TokenTtl::new(config.keys.fire_token_ttl)?,
             alg: config.keys.signing_alg,
             policy: rotation_policy(config)?,
-            kek: key_encryption_key(config)?,
+            kek: key_encryption_keys(config.keys.encryption.as_ref()),
         },
         clock,
     ))
@@ -66,17 +66,31 @@ pub fn overview_rules(config: &Config) -> anyhow::Result<OverviewRules> {
     Ok(OverviewRules {
         rotation: rotation_policy(config)?,
         graces: config.backends.graces.clone(),
-        has_key_encryption_key: config.keys.key_encryption_key.is_some(),
+        has_key_encryption_key: config.keys.encryption.is_some(),
     })
 }
 
-/// Returns the key that encrypts private keys, if one is configured.
-pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
-    encryption_key(config.keys.key_encryption_key.as_ref())
+/// Returns the keys that encrypt and decrypt secrets, if there are any.
+pub fn key_encryption_keys(configured: Option<&KeyEncryption>) -> Option<KeyEncryptionKeys> {
+    configured.map(|KeyEncryption { key, fallbacks }| KeyEncryptionKeys::new(key, fallbacks))
 }
 
-fn encryption_key(configured: Option<&SecretBox<[u8; 32]>>) -> anyhow::Result<Option<KeyEncryptionKey>> {
-    Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
+/// Returns the keys of refresh tokens.
+pub fn refresh_keys(configured: &KeyEncryption) -> RefreshKeys {
+    RefreshKeys::derive(&configured.key, &configured.fallbacks)
+}
+
+/// Returns the operations on the signing keys.
+pub fn key_operations(config: &Config, db: Db) -> anyhow::Result<KeyOperations> {
+    let encryption = config.keys.encryption.as_ref();
+    Ok(KeyOperations {
+        db,
+        kek: key_encryption_keys(encryption).map(Arc::new),
+        refresh_keys: encryption.map(|encryption| Arc::new(refresh_keys(encryption))),
+        policy: rotation_policy(config)?,
+        alg: config.keys.signing_alg,
+        agents_jwks_url: Some(config.keys.agents_jwks_url.clone()),
+    })
 }
 
 /// Returns the parts of a delivery attempt.
@@ -104,12 +118,12 @@ fn addresses(fire: &Fire) -> anyhow::Result<(AddressPolicy, ClientConfig)> {
 pub fn webhooks(
     db: Db,
     fire: &Fire,
-    kek: Option<&SecretBox<[u8; 32]>>,
+    encryption: Option<&KeyEncryption>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Webhooks> {
     let (policy, client) = addresses(fire)?;
     let sender = Sender::new(Connections::new(policy, &client)?, clock);
-    Ok(Webhooks::new(db, sender, encryption_key(kek)?.map(Arc::new)))
+    Ok(Webhooks::new(db, sender, key_encryption_keys(encryption).map(Arc::new)))
 }
 
 /// Returns the state of the admin API.
@@ -129,13 +143,7 @@ pub(super) fn admin(
         tokens: StoredTokens::new(db.clone()),
         config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
         audit: AuditLog::new(db.clone()),
-        keys: KeyOperations {
-            db: db.clone(),
-            kek: key_encryption_key(config)?.map(Arc::new),
-            policy: rotation_policy(config)?,
-            alg: config.keys.signing_alg,
-            agents_jwks_url: Some(config.keys.agents_jwks_url.clone()),
-        },
+        keys: key_operations(config, db.clone())?,
         backends: BackendOperations::new(db.clone(), backends.outboxes(), configured, backends.moves()),
         webhooks,
     })

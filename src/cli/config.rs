@@ -61,7 +61,7 @@ impl Show {
         terminal::print(&text)?;
         // The values are printed first, because fixing an invalid one takes both the values and the error.
         let config = settings.config()?;
-        if let Err(error) = config.require_key_encryption_key() {
+        if let Err(error) = config.require_key_encryption() {
             // A closed stderr must not fail the command.
             let _ = writeln!(
                 io::stderr(),

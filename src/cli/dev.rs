@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(config.portal.jwks, PortalJwks::Url(jwks));
         assert_eq!(config.keys.agents_jwks_url.as_str(), "http://127.0.0.1:8090/api/agent-cron/jwks.json");
         assert_eq!(config.admin_token_sha256, [[7; 32]]);
-        assert_eq!(config.require_key_encryption_key().unwrap().expose_secret(), &[1; 32]);
+        assert_eq!(config.require_key_encryption().unwrap().key.expose_secret(), &[1; 32]);
         let allowed: Vec<_> = config.fire.callback_allow.iter().map(ToString::to_string).collect();
         assert_eq!(allowed, ["127.0.0.0/8", "::1/128"]);
         assert!(config.stop.drain_delay.is_zero());

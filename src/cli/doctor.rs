@@ -92,6 +92,7 @@ const FIRST: &[Check] = checks![
     "database clock", Database, database::clock;
     "notifications", Database, database::notifications;
     "signing key", Schema, keys::signing_key;
+    "stored secrets", Schema, keys::stored_secrets;
     "agents' JWKS", Schema, keys::agents_jwks;
     "portal's keys", Nothing, keys::portal_keys;
     "directory", Nothing, portals::directory;

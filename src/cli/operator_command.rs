@@ -22,8 +22,8 @@ use crate::app;
 use crate::backends::factory;
 use crate::backends::outbox::Outbox;
 use crate::config::key::{
-    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE,
-    PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
+    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, KEY_ENCRYPTION_KEY_FALLBACKS,
+    OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};
@@ -31,7 +31,6 @@ use crate::db::{Db, DbOptions, reach};
 use crate::db_clock::DbClock;
 use crate::keys::KeyRing;
 use crate::operations::backends::BackendOperations;
-use crate::operations::keys::KeyOperations;
 
 /// Interval between reads of the signing keys, for a command that signs.
 const KEYS_FRESH_EVERY: Duration = Duration::from_secs(3);
@@ -59,6 +58,7 @@ impl Pick for WithPortal {
         let more = [
             OWN_PORTAL.setting,
             KEY_ENCRYPTION_KEY.setting,
+            KEY_ENCRYPTION_KEY_FALLBACKS.setting,
             AGENTS_JWKS_URL.setting,
             PORTAL_JWKS_URL.setting,
             PORTAL_JWKS_FILE.setting,
@@ -113,7 +113,12 @@ pub(super) struct WithWebhooks;
 
 impl Pick for WithWebhooks {
     fn takes(setting: &Setting) -> bool {
-        let more = [KEY_ENCRYPTION_KEY.setting, CALLBACK_ALLOW.setting, CALLBACK_CA_FILE.setting];
+        let more = [
+            KEY_ENCRYPTION_KEY.setting,
+            KEY_ENCRYPTION_KEY_FALLBACKS.setting,
+            CALLBACK_ALLOW.setting,
+            CALLBACK_CA_FILE.setting,
+        ];
         DatabaseOnly::takes(setting) || more.iter().any(|one| setting.is(one))
     }
 }
@@ -271,13 +276,7 @@ impl Operate<keys::KeysArgs, WithKeys> {
         }
         let db = self.connect().await?;
         let config = self.flags.settings().config()?;
-        let on = Place::Database(KeyOperations {
-            db: db.clone(),
-            kek: app::key_encryption_key(&config)?.map(Arc::new),
-            policy: app::rotation_policy(&config)?,
-            alg: config.keys.signing_alg,
-            agents_jwks_url: Some(config.keys.agents_jwks_url),
-        });
+        let on = Place::Database(app::key_operations(&config, db.clone())?);
         recorded(&db, self.args.act(), keys::run(self.args, &on, &mut output::stdout())).await
     }
 }
@@ -335,7 +334,7 @@ impl Operate<webhooks::WebhooksArgs, WithWebhooks> {
         let db = self.connect().await?;
         let clock = DbClock::read(&db, Arc::new(SystemClock));
         let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
-        let webhooks = app::webhooks(db.clone(), &sending.fire, sending.key_encryption_key.as_ref(), clock)?;
+        let webhooks = app::webhooks(db.clone(), &sending.fire, sending.encryption.as_ref(), clock)?;
         let on = Place::Database(webhooks);
         recorded(&db, self.args.act(), webhooks::run(self.args, &on, &mut output::stdout())).await
     }

@@ -46,7 +46,8 @@ impl<'a> Reader<'a> {
                 Ok(value) => values.push(value),
                 Err(wrong) => {
                     // The operator may have entered the token instead of its hash.
-                    let shown = (setting.kind != Kind::Hashes).then_some(part.as_str());
+                    let is_shown = !setting.secret && setting.kind != Kind::Hashes;
+                    let shown = is_shown.then_some(part.as_str());
                     self.fault(setting, shown, &given.origin, wrong);
                 }
             }

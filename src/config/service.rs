@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use nas_cron_base::logging::Log;
-use secrecy::SecretBox;
 
 use super::layers::{Settings, Sources};
 use super::parse::KEY_ENCRYPTION_KEY_FIX;
@@ -16,7 +15,7 @@ use super::sections::events::{self, Events};
 use super::sections::fires::{self, Fire};
 use super::sections::history::{ERROR_TEXT_RETENTION, HISTORY_RETENTION};
 use super::sections::identity::{self, Identity};
-use super::sections::keys::{self, KEY_ENCRYPTION_KEY, Keys};
+use super::sections::keys::{self, KEY_ENCRYPTION_KEY, KeyEncryption, Keys};
 use super::sections::leases::{self, Lease};
 use super::sections::listening::{self, Http};
 use super::sections::logs;
@@ -75,8 +74,8 @@ pub struct Config {
 pub struct Sending {
     /// The rules for addresses.
     pub fire: Fire,
-    /// Key that encrypts the secrets of webhooks.
-    pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
+    /// Encryption of the secrets of webhooks.
+    pub encryption: Option<KeyEncryption>,
 }
 
 impl Settings {
@@ -118,10 +117,8 @@ impl Settings {
     /// Returns the configuration of a command that sends events: the rules for addresses, and the key-encryption key.
     pub fn sending(&self) -> Result<Sending, ConfigError> {
         let mut reader = Reader::new(self);
-        let sending = Sending {
-            fire: fires::read(&mut reader),
-            key_encryption_key: reader.optional(&KEY_ENCRYPTION_KEY),
-        };
+        let sending =
+            Sending { fire: fires::read(&mut reader), encryption: keys::read_encryption(&mut reader) };
         reader.end(sending)
     }
 
@@ -134,12 +131,12 @@ impl Settings {
 }
 
 impl Config {
-    /// Returns the key-encryption key, or an error that names the setting. Call it wherever a private key is read from or
-    /// written to the database.
-    pub fn require_key_encryption_key(&self) -> Result<&SecretBox<[u8; 32]>, ConfigError> {
-        self.keys.key_encryption_key.as_ref().ok_or_else(|| ConfigError {
+    /// Returns the encryption at rest, or an error that names the setting of its key. Call it wherever a private key is read
+    /// from or written to the database.
+    pub fn require_key_encryption(&self) -> Result<&KeyEncryption, ConfigError> {
+        self.keys.encryption.as_ref().ok_or_else(|| ConfigError {
             problems: vec![Problem::other(
-                "key_encryption_key",
+                KEY_ENCRYPTION_KEY.setting.key,
                 Wrong::new(
                     "is not set, but private signing keys are stored in the database only in encrypted form",
                     KEY_ENCRYPTION_KEY_FIX,

@@ -137,6 +137,8 @@ pub enum Kind {
     Hashes,
     /// 32 bytes in base64.
     Key,
+    /// A list of keys: 32 bytes in base64 each.
+    Keys,
     /// Directives of `tracing_subscriber::EnvFilter`.
     LogFilter,
 }
@@ -144,7 +146,7 @@ pub enum Kind {
 impl Kind {
     /// True if it takes several values: separated by commas in environment and flags, an array in TOML.
     pub const fn is_list(self) -> bool {
-        matches!(self, Self::Words | Self::Networks | Self::Hashes)
+        matches!(self, Self::Words | Self::Networks | Self::Hashes | Self::Keys)
     }
 
     /// Returns the placeholder of the value in help.
@@ -163,6 +165,7 @@ impl Kind {
             Self::Networks => "CIDR,…",
             Self::Hashes => "HEX,…",
             Self::Key => "BASE64",
+            Self::Keys => "BASE64,…",
             Self::LogFilter => "DIRECTIVES",
         }
     }

@@ -100,6 +100,8 @@ pub(super) const KEY: ValueType<SecretBox<[u8; 32]>> = ValueType::secret(
     |_, text| parse::key(text).map(|bytes| SecretBox::new(Box::new(bytes))),
     || SecretBox::new(Box::new([0; 32])),
 );
+/// A list of 32 secret bytes each.
+pub(super) const KEYS: ValueType<SecretBox<[u8; 32]>> = ValueType { kind: Kind::Keys, ..KEY };
 /// Directives of a log filter.
 pub(super) const LOG_FILTER: ValueType<String> =
     ValueType::new(Kind::LogFilter, |_, text| parse::log_filter(text), String::new);

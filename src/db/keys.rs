@@ -11,6 +11,7 @@ use tracing::instrument;
 
 use super::execute::Transaction;
 use super::{Db, DbResult};
+use crate::domain::sealed::Sealed;
 use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
 /// The advisory lock for changes of keys. The number is the ASCII code of `naskeys`.
@@ -35,7 +36,7 @@ struct Row {
 impl From<Row> for StoredKey {
     fn from(row: Row) -> Self {
         let private = match (row.private_nonce, row.private_key, row.pem_path) {
-            (Some(nonce), Some(ciphertext), _) => PrivateHalf::Sealed { nonce, ciphertext },
+            (Some(nonce), Some(ciphertext), _) => PrivateHalf::Sealed(Sealed { nonce, ciphertext }),
             (_, _, Some(path)) => PrivateHalf::File(path.into()),
             _ => PrivateHalf::Erased,
         };
@@ -127,7 +128,7 @@ impl LockedKeys {
     #[instrument(name = "db.insert_next_key", skip_all, fields(kid = %key.kid), err(level = "debug"))]
     pub async fn insert_next(&mut self, key: &NewKey) -> DbResult<()> {
         let (nonce, ciphertext, path) = match &key.private {
-            PrivateHalf::Sealed { nonce, ciphertext } => (Some(nonce), Some(ciphertext), None),
+            PrivateHalf::Sealed(sealed) => (Some(&sealed.nonce), Some(&sealed.ciphertext), None),
             PrivateHalf::File(path) => (None, None, Some(path.to_string_lossy().into_owned())),
             PrivateHalf::Erased => (None, None, None),
         };

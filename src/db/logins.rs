@@ -25,9 +25,16 @@ struct PresentedRow {
 /// restored from a backup. A spent token ends the login. For an instance that is disabled or has no session, the number
 /// does not advance, so that its tokens stay valid. `None`: unknown login.
 ///
+/// `key_id` names the key of the token. The row keeps it: the agent has the token, but perhaps not yet its successor.
+///
 /// Safe to repeat. Concurrent calls for one login are serialized.
 #[tracing::instrument(name = "db.logins.present", level = "debug", skip_all)]
-pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<PresentedLogin>> {
+pub async fn present(
+    db: &Db,
+    login_id: Uuid,
+    number: i64,
+    key_id: &[u8],
+) -> DbResult<Option<PresentedLogin>> {
     let row = sqlx::query_as!(
         PresentedRow,
         r#"
@@ -41,7 +48,7 @@ pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<Pr
                    f.ended_by IS NULL AND $2 >= f.number AND f.enabled AND f.sid IS NOT NULL AS good
             FROM found f
         ), advanced AS (
-            UPDATE logins l SET number = $2, refreshed_at = now()
+            UPDATE logins l SET number = $2, key_id = $3, refreshed_at = now()
             FROM judged j WHERE l.login_id = j.login_id AND j.good
         ), ended AS (
             UPDATE logins l SET ended_at = now(), ended_by = 'reused'
@@ -53,6 +60,7 @@ pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<Pr
         "#,
         login_id,
         number,
+        key_id,
     )
     .fetch_optional(db)
     .await?;
@@ -221,15 +229,25 @@ pub async fn begin(
 }
 
 /// Returns at most `limit` instances, in the order of their ids, whose open login has refresh tokens made with another
-/// key than `key_id`. With the current key, these tokens would look forged.
-pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<String>> {
+/// key than these. To a service with these keys, the tokens would look forged.
+pub async fn of_other_keys(db: &Db, key_ids: &[Vec<u8>], limit: i64) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
-        "SELECT instance_id FROM logins WHERE ended_at IS NULL AND key_id <> $1 ORDER BY instance_id LIMIT $2",
-        key_id,
+        "SELECT instance_id FROM logins WHERE ended_at IS NULL AND key_id <> ALL($1) ORDER BY instance_id LIMIT $2",
+        key_ids,
         limit,
     )
     .fetch_all(db)
     .await?)
+}
+
+/// Returns the number of open logins for each key of their refresh tokens, by its ID.
+pub async fn by_key(db: &Db) -> DbResult<Vec<(Vec<u8>, u64)>> {
+    let rows = sqlx::query!(
+        r#"SELECT key_id, count(*) AS "count!" FROM logins WHERE ended_at IS NULL GROUP BY key_id ORDER BY key_id"#,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key_id, row.count.unsigned_abs())).collect())
 }
 
 /// Returns at most `limit` instances whose last login was ended by the reuse of a refresh token.

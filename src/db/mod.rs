@@ -42,6 +42,7 @@ pub mod provisions;
 pub mod rearms;
 pub mod replicas;
 mod ride_out;
+pub mod sealed;
 mod seconds;
 pub mod transfer;
 pub mod wake_ups;

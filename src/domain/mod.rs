@@ -15,7 +15,7 @@
 //! - [`replica`], [`fire_minutes`]: the running replicas, and their attempts by minute.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
 //!   whose agents have not armed the next fire. [`release`]: the release that runs.
-//!   [`StoredKey`] and the other types at the top of this module: signing keys.
+//!   [`StoredKey`] and the other types at the top of this module: signing keys. [`sealed`]: what is stored encrypted.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
@@ -53,6 +53,7 @@ pub mod recurrence;
 pub mod registration;
 pub mod release;
 pub mod replica;
+pub mod sealed;
 mod signing_key;
 pub mod stage;
 pub mod trace_context;

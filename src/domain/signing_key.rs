@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::words;
 use serde::{Deserialize, Serialize};
 
+use super::sealed::Sealed;
+
 /// The signature algorithm of a key. Real agents accept RS256/384/512 and ES256/384; this service supports two of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum SigningAlg {
@@ -97,12 +99,7 @@ impl KeyRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateHalf {
     /// In the row, encrypted (AES-256-GCM).
-    Sealed {
-        /// 12 bytes.
-        nonce: Vec<u8>,
-        /// Ciphertext and tag.
-        ciphertext: Vec<u8>,
-    },
+    Sealed(Sealed),
     /// In a PEM file that every replica can read.
     File(PathBuf),
     /// Erased: the key is gone.

@@ -7,6 +7,7 @@ use nas_cron_protocol::{Given, OrgId, words};
 use uuid::Uuid;
 
 use super::event::Event;
+use super::sealed::Sealed;
 
 words!(
     /// The state of a webhook.
@@ -84,15 +85,6 @@ pub struct Webhook {
     pub created_at: DateTime<Utc>,
 }
 
-/// An encrypted secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedSecret {
-    /// Nonce of the encryption.
-    pub nonce: Vec<u8>,
-    /// Encrypted secret.
-    pub ciphertext: Vec<u8>,
-}
-
 /// A webhook to be stored.
 #[derive(Clone, Debug)]
 pub struct NewWebhook {
@@ -107,7 +99,7 @@ pub struct NewWebhook {
     /// Its types.
     pub types: Option<Vec<String>>,
     /// Its secret.
-    pub secret: SealedSecret,
+    pub secret: Sealed,
 }
 
 /// A change of a webhook.
@@ -133,7 +125,7 @@ pub struct Due {
     /// Fencing token of the lease.
     pub lease_token: Uuid,
     /// The secrets that sign, the current one first.
-    pub secrets: Vec<SealedSecret>,
+    pub secrets: Vec<Sealed>,
     /// Number of failed attempts since the latest accepted one.
     pub failures: u32,
     /// Time since the first of them.

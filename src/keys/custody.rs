@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
-use super::encryption::{EncryptionError, KEY_ENCRYPTION_KEY_SETTING, KeyEncryptionKey, Sealed};
+use super::encryption::{EncryptionError, KEY_ENCRYPTION_KEY_SETTING, KeyEncryptionKeys};
 use super::pem::PemError;
 use super::signer::{PrivateKey, Signer, SignerError, same_public_key};
 use crate::db::DbError;
+use crate::domain::sealed::SecretKind;
 use crate::domain::{KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
 /// Reasons for which a signing key could not be stored or used. The texts name the fix.
@@ -82,13 +83,12 @@ pub async fn read_pem_file(path: &Path) -> Result<PrivateKey, KeyError> {
 
 /// Decrypts or reads the private half of a stored key, and returns its signer. Fails if it does not belong to the
 /// published public half.
-pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKey>) -> Result<Signer, KeyError> {
+pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKeys>) -> Result<Signer, KeyError> {
     let record = &key.record;
     let (private, place) = match &key.private {
-        PrivateHalf::Sealed { nonce, ciphertext } => {
+        PrivateHalf::Sealed(sealed) => {
             let kek = kek.ok_or_else(|| KeyError::Locked { kid: record.kid.clone() })?;
-            let sealed = Sealed { nonce: nonce.clone(), ciphertext: ciphertext.clone() };
-            let pkcs8 = kek.open(&record.kid, &sealed)?;
+            let pkcs8 = kek.open(SecretKind::SigningKey, &record.kid, sealed)?;
             (PrivateKey::from_pkcs8(record.alg, pkcs8), String::new())
         }
         PrivateHalf::File(path) => (read_pem_file(path).await?, format!(" in {}", path.display())),
@@ -103,10 +103,10 @@ pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKey>) -> Result<Sig
 
 /// Checks that `kek` decrypts the keys in use. To be called before another key is encrypted with `kek`: a key that only
 /// some replicas can decrypt would stop the fires of the others when it becomes active.
-pub async fn check(keys: &[StoredKey], kek: Option<&KeyEncryptionKey>) -> Result<(), KeyError> {
+pub async fn check(keys: &[StoredKey], kek: Option<&KeyEncryptionKeys>) -> Result<(), KeyError> {
     for key in keys {
         let in_use = matches!(key.record.state, KeyState::Next | KeyState::Active);
-        if in_use && matches!(key.private, PrivateHalf::Sealed { .. }) {
+        if in_use && matches!(key.private, PrivateHalf::Sealed(_)) {
             open(key, kek).await?;
         }
     }
@@ -118,12 +118,12 @@ pub fn seal(
     private: &PrivateKey,
     kid: Option<String>,
     imported: bool,
-    kek: Option<&KeyEncryptionKey>,
+    kek: Option<&KeyEncryptionKeys>,
 ) -> Result<NewKey, KeyError> {
     let kek = kek.ok_or(KeyError::NoKeyEncryptionKey)?;
     let signer = Signer::new(private, kid)?;
-    let Sealed { nonce, ciphertext } = kek.seal(signer.kid(), private.pkcs8())?;
-    Ok(row(&signer, imported, PrivateHalf::Sealed { nonce, ciphertext }))
+    let sealed = kek.seal(SecretKind::SigningKey, signer.kid(), private.pkcs8())?;
+    Ok(row(&signer, imported, PrivateHalf::Sealed(sealed)))
 }
 
 /// Returns a row for a private key that stays in the file `path`.
@@ -142,7 +142,7 @@ fn row(signer: &Signer, imported: bool, private: PrivateHalf) -> NewKey {
 }
 
 /// Generates a key and encrypts it. Runs on a blocking thread, because RSA key generation takes up to seconds.
-pub async fn generate(alg: SigningAlg, kek: Option<&KeyEncryptionKey>) -> Result<NewKey, KeyError> {
+pub async fn generate(alg: SigningAlg, kek: Option<&KeyEncryptionKeys>) -> Result<NewKey, KeyError> {
     let private = tokio::task::spawn_blocking(move || PrivateKey::generate(alg))
         .await
         .map_err(|_| KeyError::Interrupted)??;

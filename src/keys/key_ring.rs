@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 
 use super::access_token::{self, AccessSubject};
-use super::encryption::KeyEncryptionKey;
+use super::encryption::KeyEncryptionKeys;
 use super::fire_token::{self, FireSubject, TokenTtl, Validity};
 use super::jwks::Jwks;
 use super::rotation::{self, RotationPolicy, VIEW_STALENESS};
@@ -44,7 +44,7 @@ pub struct KeyRingOptions {
     /// Margins of rotation.
     pub policy: RotationPolicy,
     /// Encrypts and decrypts private halves. Not needed while all of them are in files.
-    pub kek: Option<KeyEncryptionKey>,
+    pub kek: Option<KeyEncryptionKeys>,
 }
 
 /// Reasons for which a token could not be minted. They are temporary or show in `/readyz`, so retrying is right.

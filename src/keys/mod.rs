@@ -18,7 +18,7 @@ pub mod sweep;
 
 pub use access_token::AccessSubject;
 pub use custody::KeyError;
-pub use encryption::KeyEncryptionKey;
+pub use encryption::KeyEncryptionKeys;
 pub use fire_token::{FireSubject, TokenTtl};
 pub use jwks::Jwks;
 pub use key_ring::{KeyRing, KeyRingOptions, MintError};

@@ -3,7 +3,7 @@
 
 use super::KeyError;
 use super::custody;
-use super::encryption::KeyEncryptionKey;
+use super::encryption::KeyEncryptionKeys;
 use super::rotation::{self, RotationPolicy, Step};
 use crate::db::Db;
 use crate::domain::{KeyRecord, NewKey, SigningAlg, StoredKey};
@@ -27,7 +27,7 @@ pub async fn sweep(
     db: &Db,
     policy: &RotationPolicy,
     alg: SigningAlg,
-    kek: Option<&KeyEncryptionKey>,
+    kek: Option<&KeyEncryptionKeys>,
 ) -> Result<Vec<Done>, KeyError> {
     let (now, keys) = db.signing_keys_now().await?;
     let due = rotation::sweep(now, &records(&keys), policy);

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::other_keys::OfOtherKeys;
-use super::refresh_token::{RefreshKey, Ticket};
+use super::refresh_token::{RefreshKeys, Ticket};
 use crate::db::{Db, DbError, logins};
 use crate::directory::{self, DirectoryError};
 use crate::domain::registration::{Agent, Registration};
@@ -57,7 +57,7 @@ pub enum EnrollError {
     Directory(#[from] DirectoryError),
     /// Other logins use another key-encryption key. With logins of two keys, `serve` could not start with either.
     #[error(
-        "agents with logins of another key-encryption key exist ({0}): set that key; if it is lost, enroll each of \
+        "agents with logins of another key-encryption key exist ({0}): set that key, also as a fallback; if it is lost, enroll each of \
          these agents again with --new-login first"
     )]
     OtherKey(OfOtherKeys),
@@ -72,11 +72,11 @@ impl From<DbError> for EnrollError {
 /// Registers the agent and begins a login. Repeating it changes nothing, and returns a refresh token of the open login.
 /// The first login keeps the session that the agent was registered with; every later one has a new session. While
 /// logins of another key exist, only an enrollment that ends one of them succeeds.
-pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
+pub async fn enroll(db: &Db, keys: &RefreshKeys, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
     let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
-    if let Some(others) = OfOtherKeys::find(db, key).await? {
+    if let Some(others) = OfOtherKeys::find(db, keys).await? {
         let last = logins::last(db, &instance_id).await?;
-        let ends_one = last.is_some_and(|login| login.ended_at.is_none() && login.key_id != key.id());
+        let ends_one = last.is_some_and(|login| login.ended_at.is_none() && !keys.have(&login.key_id));
         if !(new_login && ends_one) {
             return Err(EnrollError::OtherKey(others));
         }
@@ -98,7 +98,7 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
         let last = logins::last(db, &instance_id).await?;
         let open = last.as_ref().filter(|login| login.ended_at.is_none());
         if let Some(open) = open.filter(|_| !new_login) {
-            if open.key_id != key.id() {
+            if !keys.have(&open.key_id) {
                 return Err(EnrollError::OtherKey(OfOtherKeys::of(&instance_id)));
             }
             break (LoginChange::Kept, Ticket { login_id: open.login_id, number: open.number });
@@ -110,7 +110,7 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
             db,
             &instance_id,
             ticket.login_id,
-            key.id(),
+            keys.current_id(),
             session.as_ref(),
             open.map(|login| login.login_id),
         )
@@ -126,5 +126,5 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
         }
     };
     let agent = directory::find(db, &instance_id).await?;
-    Ok(Enrolled { agent, login, refresh_token: key.token(ticket) })
+    Ok(Enrolled { agent, login, refresh_token: keys.token(ticket) })
 }

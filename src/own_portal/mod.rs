@@ -14,13 +14,13 @@ pub mod refresh_token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{SecretBox, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 pub use enrollment::{EnrollError, Enrolled, Enrollment, LoginChange, enroll};
 pub use other_keys::OfOtherKeys;
-pub use refresh_token::RefreshKey;
+pub use refresh_token::RefreshKeys;
 
 use crate::db::{self, Db, DbError, logins};
 use crate::domain::LoginEnd;
@@ -31,7 +31,7 @@ use crate::keys::{AccessSubject, KeyRing, MintError};
 pub struct OwnPortal {
     db: Db,
     keys: Arc<KeyRing>,
-    refresh_key: Arc<RefreshKey>,
+    refresh_keys: Arc<RefreshKeys>,
     access_token_ttl: Duration,
 }
 
@@ -92,7 +92,7 @@ pub enum StartError {
     /// Some logins use another key-encryption key. Their agents would get `invalid_grant` and delete their tokens.
     #[error(
         "agents with logins of another key-encryption key exist and would lose their logins ({0}): set that key again, \
-         or end each of these logins with `nas-cron agents enroll --new-login`"
+         also as a fallback, or end each of these logins with `nas-cron agents enroll --new-login`"
     )]
     OtherKey(OfOtherKeys),
     /// The database failed.
@@ -101,28 +101,27 @@ pub enum StartError {
 }
 
 impl OwnPortal {
-    /// Starts with the key-encryption key of the existing logins. Access tokens will live for `access_token_ttl`, in
+    /// Starts with the keys of the existing logins. Access tokens will live for `access_token_ttl`, in
     /// whole seconds. Waits for an unavailable database until `deadline`.
     pub async fn start(
         db: &Db,
         keys: Arc<KeyRing>,
-        key_encryption_key: &SecretBox<[u8; 32]>,
+        refresh_keys: RefreshKeys,
         access_token_ttl: Duration,
         deadline: Instant,
     ) -> Result<Self, StartError> {
-        let refresh_key = Arc::new(RefreshKey::derive(key_encryption_key));
-        match db::ride_out(deadline, || OfOtherKeys::find(db, &refresh_key)).await? {
-            None => Ok(Self { db: db.clone(), keys, refresh_key, access_token_ttl }),
+        match db::ride_out(deadline, || OfOtherKeys::find(db, &refresh_keys)).await? {
+            None => Ok(Self { db: db.clone(), keys, refresh_keys: Arc::new(refresh_keys), access_token_ttl }),
             Some(others) => Err(StartError::OtherKey(others)),
         }
     }
 
-    /// Exchanges a refresh token. Waits for an unavailable database until `deadline`. A token that the key-encryption
-    /// key did not create is rejected without a database statement.
+    /// Exchanges a refresh token. Waits for an unavailable database until `deadline`. A token that none of the keys created
+    /// is rejected without a database statement.
     pub async fn refresh(&self, refresh_token: &str, deadline: Instant) -> Result<Granted, RefreshError> {
-        let ticket = self.refresh_key.read(refresh_token).ok_or(RefreshError::Unknown)?;
-        let presented =
-            db::ride_out(deadline, || logins::present(&self.db, ticket.login_id, ticket.number)).await?;
+        let (ticket, key_id) = self.refresh_keys.read(refresh_token).ok_or(RefreshError::Unknown)?;
+        let present = || logins::present(&self.db, ticket.login_id, ticket.number, key_id);
+        let presented = db::ride_out(deadline, present).await?;
         let login = presented.ok_or(RefreshError::Gone)?;
         if login.ended_now {
             warn!(
@@ -146,7 +145,7 @@ impl OwnPortal {
         Ok(Granted {
             access_token,
             expires_in: self.access_token_ttl,
-            refresh_token: self.refresh_key.token(ticket.successor()),
+            refresh_token: self.refresh_keys.token(ticket.successor()),
         })
     }
 

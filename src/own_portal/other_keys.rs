@@ -4,7 +4,7 @@ use std::fmt;
 
 use nas_cron_protocol::InstanceId;
 
-use super::RefreshKey;
+use super::RefreshKeys;
 use crate::db::{Db, DbResult, logins};
 
 /// Maximum number of agents that are named.
@@ -18,10 +18,10 @@ pub struct OfOtherKeys {
 }
 
 impl OfOtherKeys {
-    /// Returns the agents with logins of other keys than `key`, or `None` if there are none.
-    pub(super) async fn find(db: &Db, key: &RefreshKey) -> DbResult<Option<Self>> {
+    /// Returns the agents with logins of other keys than these, or `None` if there are none.
+    pub(super) async fn find(db: &Db, keys: &RefreshKeys) -> DbResult<Option<Self>> {
         let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
-        let first = logins::of_other_keys(db, key.id(), limit).await?;
+        let first = logins::of_other_keys(db, &keys.ids(), limit).await?;
         Ok((!first.is_empty()).then_some(Self { first }))
     }
 

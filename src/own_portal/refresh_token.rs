@@ -40,15 +40,61 @@ impl Ticket {
     }
 }
 
+/// Creates refresh tokens with the key-encryption key, and verifies those of its fallbacks as well.
+#[derive(Debug)]
+pub struct RefreshKeys {
+    current: RefreshKey,
+    fallbacks: Vec<RefreshKey>,
+}
+
+impl RefreshKeys {
+    /// Derives the keys from the key-encryption key and its fallbacks.
+    pub fn derive(current: &SecretBox<[u8; 32]>, fallbacks: &[SecretBox<[u8; 32]>]) -> Self {
+        Self {
+            current: RefreshKey::derive(current),
+            fallbacks: fallbacks.iter().map(RefreshKey::derive).collect(),
+        }
+    }
+
+    /// Returns the ID of the key that creates tokens. It reveals nothing about the key, and is stored with every login.
+    pub fn current_id(&self) -> &[u8; 8] {
+        &self.current.id
+    }
+
+    /// Returns the IDs of all keys.
+    pub fn ids(&self) -> Vec<Vec<u8>> {
+        self.all().map(|key| key.id.to_vec()).collect()
+    }
+
+    /// True if one of the keys has this ID.
+    pub fn have(&self, id: &[u8]) -> bool {
+        self.all().any(|key| key.id == id)
+    }
+
+    /// Returns the token of this ticket.
+    pub fn token(&self, ticket: Ticket) -> SecretString {
+        self.current.token(ticket)
+    }
+
+    /// Returns the ticket of a token that one of the keys created, and the ID of this key; `None` for any other text.
+    pub fn read(&self, token: &str) -> Option<(Ticket, &[u8; 8])> {
+        self.all().find_map(|key| Some((key.read(token)?, &key.id)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RefreshKey> {
+        std::iter::once(&self.current).chain(&self.fallbacks)
+    }
+}
+
 /// Creates and verifies refresh tokens.
-pub struct RefreshKey {
+struct RefreshKey {
     key: hmac::Key,
     id: [u8; 8],
 }
 
 impl RefreshKey {
-    /// Derives the key from the key-encryption key. It is the same on every replica, and has no other use.
-    pub fn derive(key_encryption_key: &SecretBox<[u8; 32]>) -> Self {
+    /// Derives the key from a key-encryption key. It is the same on every replica, and has no other use.
+    fn derive(key_encryption_key: &SecretBox<[u8; 32]>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"nas-cron");
         let derived = salt.extract(key_encryption_key.expose_secret());
         let key: hmac::Key = derived
@@ -60,13 +106,7 @@ impl RefreshKey {
         Self { key, id }
     }
 
-    /// Returns an ID of the key that reveals nothing about it. It is stored with every login.
-    pub fn id(&self) -> &[u8; 8] {
-        &self.id
-    }
-
-    /// Returns the token of this ticket.
-    pub fn token(&self, ticket: Ticket) -> SecretString {
+    fn token(&self, ticket: Ticket) -> SecretString {
         let mut bytes = Zeroizing::new([0; NAMED + TAG]);
         bytes[..16].copy_from_slice(ticket.login_id.as_bytes());
         bytes[16..NAMED].copy_from_slice(&ticket.number.to_be_bytes());
@@ -80,7 +120,7 @@ impl RefreshKey {
 
     /// Returns the ticket of a token that this key created, or `None` for any other text. Takes constant time for all
     /// well-formed tokens.
-    pub fn read(&self, token: &str) -> Option<Ticket> {
+    fn read(&self, token: &str) -> Option<Ticket> {
         let encoded = token.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED)?;
         let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).ok()?);
         let (named, tag) = bytes.split_at_checked(NAMED)?;
@@ -116,8 +156,21 @@ mod tests {
         let token = key(1).token(ticket(7));
         assert_eq!(key(1).read(token.expose_secret()), Some(ticket(7)));
         assert_eq!(key(2).read(token.expose_secret()), None);
-        assert_ne!(key(1).id(), key(2).id());
+        assert_ne!(key(1).id, key(2).id);
         assert_eq!(format!("{:?}", key(1)), "RefreshKey(REDACTED)");
+    }
+
+    #[test]
+    fn tokens_of_fallbacks_are_read_and_their_successors_have_the_current_key() {
+        let bytes = |byte| SecretBox::new(Box::new([byte; 32]));
+        let keys = RefreshKeys::derive(&bytes(2), &[bytes(3), bytes(1)]);
+        let old = key(1).token(ticket(7));
+        assert_eq!(keys.read(old.expose_secret()), Some((ticket(7), &key(1).id)));
+        let next = keys.token(ticket(7).successor());
+        assert_eq!(key(2).read(next.expose_secret()), Some(ticket(8)));
+        assert_eq!(keys.read(next.expose_secret()), Some((ticket(8), keys.current_id())));
+        assert_eq!(keys.read(key(4).token(ticket(7)).expose_secret()), None);
+        assert!(keys.have(&key(3).id) && !keys.have(&key(4).id) && keys.ids().len() == 3);
     }
 
     #[test]

@@ -16,10 +16,9 @@ use super::secret::Secret;
 use super::sender::Sender;
 use crate::db::{Db, DbError, DbResult, events, webhooks};
 use crate::domain::event::{Event, EventFilter, EventType};
-use crate::domain::webhook::{
-    Delivery, NewWebhook, SealedSecret, Sent, Webhook, WebhookChange, WebhookState,
-};
-use crate::keys::KeyEncryptionKey;
+use crate::domain::sealed::Sealed;
+use crate::domain::webhook::{Delivery, NewWebhook, Sent, Webhook, WebhookChange, WebhookState};
+use crate::keys::KeyEncryptionKeys;
 use crate::keys::encryption::{EncryptionError, KEY_ENCRYPTION_KEY_SETTING};
 
 /// Time for which the previous secret of a webhook signs as well.
@@ -30,7 +29,7 @@ pub const SECRET_OVERLAP: Duration = Duration::from_hours(24);
 pub struct Webhooks {
     db: Db,
     sender: Sender,
-    kek: Option<Arc<KeyEncryptionKey>>,
+    kek: Option<Arc<KeyEncryptionKeys>>,
 }
 
 /// An operation failed. The texts name the fix.
@@ -64,8 +63,8 @@ pub enum WebhookError {
     NoKeyEncryptionKey,
     /// A secret could not be decrypted.
     #[error(
-        "decrypting the secret of webhook `{0}` with {KEY_ENCRYPTION_KEY_SETTING} failed: set the key that encrypted it, or \
-         rotate the secret"
+        "decrypting the secret of webhook `{0}` with {KEY_ENCRYPTION_KEY_SETTING} and its fallbacks failed: set the key that \
+         encrypted it, or rotate the secret"
     )]
     WrongKey(Uuid),
     /// The operating system returned no random bytes.
@@ -120,7 +119,7 @@ pub struct Page<T> {
 
 impl Webhooks {
     /// Returns the operations. Without `kek`, those that need a secret fail.
-    pub fn new(db: Db, sender: Sender, kek: Option<Arc<KeyEncryptionKey>>) -> Self {
+    pub fn new(db: Db, sender: Sender, kek: Option<Arc<KeyEncryptionKeys>>) -> Self {
         Self { db, sender, kek }
     }
 
@@ -137,7 +136,7 @@ impl Webhooks {
         &self.sender
     }
 
-    fn kek(&self) -> Result<&KeyEncryptionKey, WebhookError> {
+    fn kek(&self) -> Result<&KeyEncryptionKeys, WebhookError> {
         self.kek.as_deref().ok_or(WebhookError::NoKeyEncryptionKey)
     }
 
@@ -146,11 +145,7 @@ impl Webhooks {
     }
 
     /// Decrypts the secrets of a webhook.
-    pub(super) fn open(
-        &self,
-        webhook_id: Uuid,
-        sealed: &[SealedSecret],
-    ) -> Result<Vec<Secret>, WebhookError> {
+    pub(super) fn open(&self, webhook_id: Uuid, sealed: &[Sealed]) -> Result<Vec<Secret>, WebhookError> {
         let kek = self.kek()?;
         let open = |one| Secret::open(webhook_id, one, kek).map_err(|_| WebhookError::WrongKey(webhook_id));
         sealed.iter().map(open).collect()

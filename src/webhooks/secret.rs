@@ -11,9 +11,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use uuid::Uuid;
 
-use crate::domain::webhook::SealedSecret;
-use crate::keys::KeyEncryptionKey;
-use crate::keys::encryption::{EncryptionError, Sealed};
+use crate::domain::sealed::{Sealed, SecretKind};
+use crate::keys::KeyEncryptionKeys;
+use crate::keys::encryption::EncryptionError;
 
 /// Prefix of a secret as it is shown.
 const PREFIX: &str = "whsec_";
@@ -38,30 +38,23 @@ impl Secret {
     }
 
     /// Encrypts the secret for its webhook.
-    pub fn seal(&self, webhook_id: Uuid, kek: &KeyEncryptionKey) -> Result<SealedSecret, EncryptionError> {
-        let Sealed { nonce, ciphertext } = kek.seal(&purpose(webhook_id), &self.0)?;
-        Ok(SealedSecret { nonce, ciphertext })
+    pub fn seal(&self, webhook_id: Uuid, keks: &KeyEncryptionKeys) -> Result<Sealed, EncryptionError> {
+        keks.seal(SecretKind::WebhookSecret, &webhook_id.to_string(), &self.0)
     }
 
     /// Decrypts a stored secret of this webhook.
     pub fn open(
         webhook_id: Uuid,
-        sealed: &SealedSecret,
-        kek: &KeyEncryptionKey,
+        sealed: &Sealed,
+        keks: &KeyEncryptionKeys,
     ) -> Result<Self, EncryptionError> {
-        let SealedSecret { nonce, ciphertext } = sealed.clone();
-        Ok(Self(kek.open(&purpose(webhook_id), &Sealed { nonce, ciphertext })?))
+        Ok(Self(keks.open(SecretKind::WebhookSecret, &webhook_id.to_string(), sealed)?))
     }
 
     fn sign(&self, message: &[u8]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose_secret());
         format!("v1,{}", STANDARD.encode(hmac::sign(&key, message)))
     }
-}
-
-/// The text that is authenticated with an encrypted secret, so that it cannot be moved to another webhook.
-fn purpose(webhook_id: Uuid) -> String {
-    format!("webhook {webhook_id}")
 }
 
 /// Returns the value of `webhook-signature`: a signature with each of the secrets, separated by spaces. `timestamp` is in
@@ -80,6 +73,8 @@ pub fn signatures(secrets: &[Secret], event_id: Uuid, timestamp: i64, body: &[u8
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretBox;
+
     use super::*;
 
     #[test]
@@ -102,7 +97,7 @@ mod tests {
 
     #[test]
     fn encrypted_secret_opens_only_for_its_webhook() {
-        let kek = KeyEncryptionKey::from_bytes(&[7; 32]).unwrap();
+        let kek = KeyEncryptionKeys::new(&SecretBox::new(Box::new([7; 32])), &[]);
         let (id, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let secret = Secret::generate().unwrap();
         let sealed = secret.seal(id, &kek).unwrap();

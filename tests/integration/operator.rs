@@ -942,6 +942,7 @@ mod admin_api {
             keys: KeyOperations {
                 db: db.clone(),
                 kek: None,
+                refresh_keys: None,
                 policy: RotationPolicy::default(),
                 alg: SigningAlg::Es256,
                 agents_jwks_url: None,

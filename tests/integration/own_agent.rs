@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nas_cron::keys::KeyEncryptionKey;
-use nas_cron::keys::encryption::Sealed;
+use nas_cron::domain::sealed::{Sealed, SecretKind};
 use nas_cron_testing::database::database;
 use nas_cron_testing::in_target;
 use nas_cron_testing::portal::{Portal, unsigned};
 use nas_cron_testing::ports::free_address;
-use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, Settings, client};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, Settings, client, key_encryption_keys};
 use nas_cron_testing::time::{instant, now};
 use nas_cron_testing::world::eventually;
 use ring::rand::SystemRandom;
@@ -142,8 +141,8 @@ impl SigningKey {
                 .fetch_one(&pool)
                 .await
                 .unwrap();
-        let kek = KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap();
-        let pkcs8 = kek.open(&kid, &Sealed { nonce, ciphertext }).unwrap();
+        let kek = key_encryption_keys(KEY_ENCRYPTION_KEY);
+        let pkcs8 = kek.open(SecretKind::SigningKey, &kid, &Sealed { nonce, ciphertext }).unwrap();
         let (alg, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let pair = EcdsaKeyPair::from_pkcs8(alg, pkcs8.expose_secret(), &random).unwrap();
         Self { kid, pair }

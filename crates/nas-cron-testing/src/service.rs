@@ -7,6 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nas_cron::keys::KeyEncryptionKeys;
+use secrecy::SecretBox;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -15,6 +19,17 @@ use crate::time::PATIENCE;
 
 /// The key that encrypts signing keys in tests.
 pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+/// Returns the key-encryption key with this base64 text, without fallbacks.
+///
+/// # Panics
+///
+/// If it is not base64 of 32 bytes.
+pub fn key_encryption_keys(base64: &str) -> KeyEncryptionKeys {
+    let bytes = STANDARD.decode(base64.trim()).expect("base64");
+    let bytes = SecretBox::new(Box::new(bytes.try_into().expect("32 bytes")));
+    KeyEncryptionKeys::new(&bytes, &[])
+}
+
 /// The admin token of the tests.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use super::home::{self, Home, Written};
 use super::yaml::Chronos;
+use crate::app;
 use crate::config::OwnPortal;
 use crate::db::Db;
 use crate::directory::{self, DirectoryError};
 use crate::keys::access_token::SCOPE;
-use crate::keys::{KeyEncryptionKey, custody};
-use crate::own_portal::{self, EnrollError, Enrolled, Enrollment, LoginChange, RefreshKey};
+use crate::keys::custody;
+use crate::own_portal::{self, EnrollError, Enrolled, Enrollment, LoginChange};
 
 /// Register an agent at the built-in portal, and create its login.
 ///
@@ -66,16 +67,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     // All checks come first: nothing may fail after a login was created or ended.
     let home = args.home.as_deref().map(|folder| Home::open(folder, args.force)).transpose()?;
-    let key = &portal.key_encryption_key;
-    custody::check(&db.signing_keys().await?, Some(&KeyEncryptionKey::from_bytes(key.expose_secret())?))
-        .await?;
+    let encryption = &portal.encryption;
+    custody::check(&db.signing_keys().await?, app::key_encryption_keys(Some(encryption)).as_ref()).await?;
     let wanted = Enrollment {
         instance_id: args.instance_id,
         org_id: args.org,
         callback_url: args.callback_url,
         new_login: args.new_login,
     };
-    let enrolled = own_portal::enroll(db, &RefreshKey::derive(key), wanted).await.map_err(explained)?;
+    let enrolled = own_portal::enroll(db, &app::refresh_keys(encryption), wanted).await.map_err(explained)?;
     let (login, chronos) = (login(&enrolled, portal), chronos(&enrolled, portal));
     let written = home.map(|home| home.write(&login, &chronos.yaml())).transpose()?;
     if args.json {

@@ -19,12 +19,9 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
         Ok(keys) => keys,
         Err(error) => return failed(error),
     };
-    let kek = match app::key_encryption_key(&deployment.config) {
-        Ok(kek) => kek,
-        Err(error) => return Finding::wrong(error.to_string(), SET_THE_KEY_THAT_ENCRYPTED),
-    };
+    let kek = app::key_encryption_keys(deployment.config.keys.encryption.as_ref());
     if keys.is_empty() {
-        return match deployment.config.require_key_encryption_key() {
+        return match deployment.config.require_key_encryption() {
             Ok(_) => Finding::ok("none yet: `nas-cron serve` creates the first one at its start"),
             Err(error) => {
                 Finding::wrong("none yet, and `nas-cron serve` could not create one", error.to_string())
@@ -46,6 +43,21 @@ fn unusable(key: &KeyRecord, error: &KeyError) -> Finding {
         _ => "`nas-cron keys list` shows the keys",
     };
     Finding::wrong(format!("{} ({}) is unusable here: {error}", key.kid, key.state), fix)
+}
+
+/// Checks which keys encrypt the stored secrets: whether a fallback is still needed.
+pub(super) async fn stored_secrets(deployment: &Deployment) -> Finding {
+    let Some(encryption) = &deployment.config.keys.encryption else {
+        return Finding::skipped("not checked: NAS_CRON_KEY_ENCRYPTION_KEY is not set");
+    };
+    let used = match app::key_operations(&deployment.config, deployment.db.clone()) {
+        Ok(operations) => operations.key_use().await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    match used {
+        Ok(used) => diagnosis::encryption(&used, !encryption.fallbacks.is_empty()),
+        Err(error) => failed(error),
+    }
 }
 
 async fn active_key(deployment: &Deployment) -> DbResult<Option<KeyRecord>> {

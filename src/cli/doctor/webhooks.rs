@@ -7,7 +7,7 @@ use crate::diagnosis::{self, Finding, failed};
 /// Checks for webhooks that fail or are about to.
 pub(super) async fn webhooks(deployment: &Deployment) -> Finding {
     match webhooks::list(&deployment.db, None, None).await {
-        Ok(found) => diagnosis::webhooks(&found, deployment.config.keys.key_encryption_key.is_some()),
+        Ok(found) => diagnosis::webhooks(&found, deployment.config.keys.encryption.is_some()),
         Err(error) => failed(error),
     }
 }

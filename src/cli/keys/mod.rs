@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod list;
+mod rewrap;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ Examples:
   nas-cron keys list
   nas-cron keys rotate
   nas-cron keys rotate --now --yes            After a leak of the active key
+  nas-cron keys rewrap                        After a change of the key-encryption key
 
 Settings go before the subcommand: nas-cron keys --config nas-cron.toml list")]
 pub struct KeysArgs {
@@ -111,6 +113,22 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Encrypt the stored secrets again, after the key-encryption key was replaced.
+    ///
+    /// Signing keys and secrets of webhooks that a fallback (key_encryption_key_fallbacks) encrypts get the key-encryption key.
+    /// It may be interrupted: run again, it does the rest. docs/keys.md has the order of the steps.
+    #[command(after_help = "\
+Examples:
+  nas-cron keys rewrap --dry-run              Count the secrets by their key
+  nas-cron keys rewrap")]
+    Rewrap {
+        /// Only count.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the published JWKS.
     ExportJwks,
 }
@@ -118,12 +136,15 @@ Examples:
 impl Audited for KeysArgs {
     fn act(&self) -> Option<Act> {
         match &self.command {
-            KeysCommand::List { .. } | KeysCommand::ExportJwks => None,
+            KeysCommand::List { .. }
+            | KeysCommand::ExportJwks
+            | KeysCommand::Rewrap { dry_run: true, .. } => None,
             KeysCommand::Rotate { .. } => Some(Act::new("rotate_keys")),
             KeysCommand::Import { kid: Some(kid), .. } => Some(Act::new("import_key").about("kid", kid)),
             KeysCommand::Import { kid: None, .. } => Some(Act::new("import_key")),
             KeysCommand::Activate { kid, .. } => Some(Act::new("activate_key").about("kid", kid)),
             KeysCommand::Withdraw { kid, .. } => Some(Act::new("withdraw_key").about("kid", kid)),
+            KeysCommand::Rewrap { .. } => Some(Act::new("rewrap_keys")),
         }
     }
 }
@@ -146,6 +167,7 @@ pub async fn run(args: KeysArgs, on: &Place<KeyOperations>, out: &mut dyn Write)
         }
         KeysCommand::Activate { kid, json } => print(&on.activate_key(&kid).await?, json, out),
         KeysCommand::Withdraw { kid, json } => print(&on.withdraw_key(&kid).await?, json, out),
+        KeysCommand::Rewrap { dry_run, json } => rewrap::run(on, dry_run, json, out).await,
         KeysCommand::ExportJwks => export(on.database(LOCAL_EXPORT)?, out).await,
     }
 }

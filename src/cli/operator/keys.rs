@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{NO_BODY, Place, explained};
-use crate::operations::keys::{ChangedKey, KeyList, KeyOperations};
+use crate::operations::keys::{ChangedKey, KeyList, KeyOperations, Rewrapped};
 
 impl Place<KeyOperations> {
     /// Lists the keys, or with `all` also the removed ones.
@@ -22,6 +22,22 @@ impl Place<KeyOperations> {
             Self::Database(on) => on.rotate().await.map_err(explained),
             Self::Server(client) => {
                 client.send(Method::POST, &["keys", "rotate"], &[], Some(&json!({ "now": now }))).await
+            }
+        }
+    }
+
+    /// Encrypts the stored secrets again. On a server, `progress` is not called.
+    pub(in crate::cli) async fn rewrap_keys(
+        &self,
+        dry_run: bool,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> anyhow::Result<Rewrapped> {
+        match self {
+            Self::Database(on) => on.rewrap(dry_run, progress).await.map_err(explained),
+            Self::Server(client) => {
+                client
+                    .send(Method::POST, &["keys", "rewrap"], &[], Some(&json!({ "dry_run": dry_run })))
+                    .await
             }
         }
     }

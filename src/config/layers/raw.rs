@@ -35,13 +35,13 @@ impl Raw {
         }
     }
 
-    /// Returns the value as a list, split at commas.
+    /// Returns the value as a list, split at commas and line breaks.
     pub(in crate::config) fn parts(&self) -> Vec<String> {
         let texts = match self {
             Self::One(text) => std::slice::from_ref(text),
             Self::Many(texts) => texts,
         };
-        let parts = texts.iter().flat_map(|text| text.split(','));
+        let parts = texts.iter().flat_map(|text| text.split([',', '\n']));
         parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
     }
 }

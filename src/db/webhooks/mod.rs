@@ -9,9 +9,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Db, DbResult, events};
+use crate::domain::sealed::Sealed;
 use crate::domain::webhook::{
-    Delivery, DeliveryAttempt, DeliveryState, NewWebhook, SealedSecret, Sent, Webhook, WebhookChange,
-    WebhookEnd, WebhookState,
+    Delivery, DeliveryAttempt, DeliveryState, NewWebhook, Sent, Webhook, WebhookChange, WebhookEnd,
+    WebhookState,
 };
 
 /// Maximum number of webhooks of the service.
@@ -186,7 +187,7 @@ pub async fn rotate_secret(
     db: &Db,
     webhook_id: Uuid,
     org_id: Option<&str>,
-    secret: &SealedSecret,
+    secret: &Sealed,
     overlap: Duration,
 ) -> DbResult<Option<DateTime<Utc>>> {
     let until = sqlx::query_scalar!(
@@ -209,7 +210,7 @@ pub async fn rotate_secret(
 }
 
 /// Returns the secrets of a webhook that sign, the current one first. Empty: there is no such webhook.
-pub async fn secrets(db: &Db, webhook_id: Uuid) -> DbResult<Vec<SealedSecret>> {
+pub async fn secrets(db: &Db, webhook_id: Uuid) -> DbResult<Vec<Sealed>> {
     let row = sqlx::query!(
         r#"
         SELECT secret_nonce, secret,
@@ -227,9 +228,9 @@ pub async fn secrets(db: &Db, webhook_id: Uuid) -> DbResult<Vec<SealedSecret>> {
 }
 
 /// Returns the secrets in the order in which they sign.
-fn sealed(nonce: Vec<u8>, secret: Vec<u8>, old: Option<(Vec<u8>, Vec<u8>)>) -> Vec<SealedSecret> {
+fn sealed(nonce: Vec<u8>, secret: Vec<u8>, old: Option<(Vec<u8>, Vec<u8>)>) -> Vec<Sealed> {
     let all = std::iter::once((nonce, secret)).chain(old);
-    all.map(|(nonce, ciphertext)| SealedSecret { nonce, ciphertext }).collect()
+    all.map(|(nonce, ciphertext)| Sealed { nonce, ciphertext }).collect()
 }
 
 /// Returns at most `limit` deliveries, the latest event first, with the places of their events: those of a webhook, or

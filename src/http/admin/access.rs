@@ -101,6 +101,7 @@ pub const OPERATIONS: &[Operation] = &[
     of_service("rotate_keys", Admin),
     of_service("activate_key", Admin),
     of_service("withdraw_key", Admin),
+    of_service("rewrap_keys", Admin),
     of_service("list_backends", Viewer),
     of_service("switch_backend", Admin),
     of_org("list_webhooks", Viewer),

@@ -12,7 +12,7 @@ use super::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
 use crate::http::noted::Noted;
-use crate::operations::keys::{ChangedKey, KeyId, KeyList};
+use crate::operations::keys::{ChangedKey, KeyId, KeyList, Rewrapped};
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
@@ -21,6 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(rotate))
         .routes(routes!(activate))
         .routes(routes!(withdraw))
+        .routes(routes!(rewrap))
 }
 
 /// List signing keys
@@ -108,4 +109,34 @@ async fn withdraw(
     let changed = state.keys.withdraw(&named(path)?).await?;
     info!(key.id = changed.kid, "signing key withdrawn by an operator");
     Ok(Json(changed))
+}
+
+/// A change of the key-encryption key.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KeyRewrap)]
+struct RewrapRequest {
+    /// `true` only counts.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Encrypt the stored secrets again
+///
+/// With the key-encryption key of the replica that answers: signing keys and secrets of webhooks that one of its fallbacks
+/// encrypts. Repeating the request changes nothing more.
+#[utoipa::path(post, path = "/api/admin/keys/rewrap", operation_id = "rewrap_keys", tag = "admin",
+    security(("admin_token" = [])),
+    request_body(content = RewrapRequest, content_type = "application/json"),
+    responses((status = OK, description = "The number of secrets by key, and what was changed.", body = Rewrapped),
+        (status = CONFLICT, description = "The replica has no key-encryption key.")))]
+async fn rewrap(
+    State(state): State<AdminState>,
+    body: Result<JsonBody<RewrapRequest>, ApiError>,
+) -> Result<(Extension<Noted>, Json<Rewrapped>), Problem> {
+    let dry_run = body?.0.dry_run;
+    let done = state.keys.rewrap(dry_run, &mut |_, _| ()).await?;
+    info!(rewrapped = done.rewrapped, dry_run, "stored secrets encrypted again by an operator");
+    let noted = Noted::about("rewrapped", done.rewrapped).and_about("dry_run", dry_run);
+    Ok((Extension(noted), Json(done)))
 }

@@ -148,7 +148,7 @@ fn view(now: DateTime<Utc>, keys: &[StoredKey], policy: &RotationPolicy, all: bo
 fn one(key: &StoredKey, planned: &[Planned], by_hand: bool, policy: &RotationPolicy) -> Key {
     let record = &key.record;
     let (private_key, pem_path) = match &key.private {
-        PrivateHalf::Sealed { .. } => (PrivateKeyPlace::Database, None),
+        PrivateHalf::Sealed(_) => (PrivateKeyPlace::Database, None),
         PrivateHalf::File(path) => (PrivateKeyPlace::File, Some(path.display().to_string())),
         PrivateHalf::Erased => (PrivateKeyPlace::Erased, None),
     };
@@ -181,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::domain::KeyRecord;
+    use crate::domain::sealed::Sealed;
 
     #[test]
     fn list_has_states_and_next_steps_and_no_key_material() {
@@ -198,7 +199,10 @@ mod tests {
                 gone_at: None,
                 seen_at: None,
             },
-            private: PrivateHalf::Sealed { nonce: b"nonce".to_vec(), ciphertext: b"ciphertext".to_vec() },
+            private: PrivateHalf::Sealed(Sealed {
+                nonce: b"nonce".to_vec(),
+                ciphertext: b"ciphertext".to_vec(),
+            }),
         };
         let mut next = key("key-2", KeyState::Next);
         next.record.published_at = now - TimeDelta::seconds(10);

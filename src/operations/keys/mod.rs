@@ -1,13 +1,16 @@
-//! The keys that sign fire tokens: list, rotate, activate, withdraw. Private halves are never shown.
+//! The keys that sign fire tokens: list, rotate, activate, withdraw; and the key that encrypts them. Private halves are
+//! never shown.
 //!
 //! Importing a key stays a command on the database: it would send a private key over the network.
 
 mod activate;
 mod list;
+mod rewrap;
 mod rotate;
 mod withdraw;
 
 pub use self::list::{Key, KeyList, KeyStep, KeyStepKind, PrivateKeyPlace, Rotation};
+pub use self::rewrap::Rewrapped;
 
 use std::sync::Arc;
 
@@ -19,7 +22,8 @@ use super::{OperationError, OperationResult};
 use crate::db::keys::LockedKeys;
 use crate::db::{Db, DbError};
 use crate::domain::{KeyRecord, KeyState, NewKey, SigningAlg};
-use crate::keys::{KeyEncryptionKey, KeyError, RotationPolicy};
+use crate::keys::{KeyEncryptionKeys, KeyError, RotationPolicy};
+use crate::own_portal::RefreshKeys;
 
 /// Maximum length of a key ID, in bytes.
 const MAX_KID: usize = 255;
@@ -53,7 +57,9 @@ pub struct KeyOperations {
     /// The database.
     pub db: Db,
     /// Encrypts private keys; needed by rotations.
-    pub kek: Option<Arc<KeyEncryptionKey>>,
+    pub kek: Option<Arc<KeyEncryptionKeys>>,
+    /// Keys of refresh tokens, which are derived from the same settings.
+    pub refresh_keys: Option<Arc<RefreshKeys>>,
     /// Times of the rotation.
     pub policy: RotationPolicy,
     /// Algorithm of new keys.

@@ -6,9 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nas_cron::keys::KeyEncryptionKey;
 use nas_cron::webhooks::secret::Secret;
-use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, key_encryption_keys};
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
@@ -75,6 +74,7 @@ const ROWS: &[Row] = &[
     ("release_job", "/api/admin/holds/jobs/agent-1/job-1", "", 200),
     ("list_keys", "/api/admin/keys?all=true", "", 200),
     ("rotate_keys", "/api/admin/keys/rotate", "{}", 200),
+    ("rewrap_keys", "/api/admin/keys/rewrap", "{}", 200),
     ("activate_key", "/api/admin/keys/none/activate", "", 404),
     ("withdraw_key", "/api/admin/keys/none", "", 404),
     ("list_backends", "/api/admin/backends", "", 200),
@@ -145,7 +145,7 @@ async fn seed(world: &World) {
         ))
         .await;
     let webhook_id = uuid::uuid!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f");
-    let kek = KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.to_owned().into()).unwrap();
+    let kek = key_encryption_keys(KEY_ENCRYPTION_KEY);
     let secret = Secret::generate().unwrap().seal(webhook_id, &kek).unwrap();
     // No receiver is there: a test is answered at once.
     sqlx::query(

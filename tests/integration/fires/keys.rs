@@ -3,11 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use nas_cron::domain::SigningAlg;
-use nas_cron::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use nas_cron::keys::{KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
 use nas_cron_base::clock::SystemClock;
 use nas_cron_testing::database::{connect, database};
 use nas_cron_testing::jwt::verify;
-use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, client};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, client, key_encryption_keys};
 use nas_cron_testing::world::{World, eventually};
 use reqwest::Method;
 use serde_json::Value;
@@ -157,7 +157,7 @@ fn ring() -> KeyRing {
         token_ttl: TokenTtl::default(),
         alg: SigningAlg::Es256,
         policy: RotationPolicy::default(),
-        kek: Some(KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap()),
+        kek: Some(key_encryption_keys(KEY_ENCRYPTION_KEY)),
     };
     KeyRing::new(options, std::sync::Arc::new(SystemClock))
 }

@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nas_cron::keys::KeyEncryptionKey;
-use nas_cron::keys::encryption::Sealed;
+use nas_cron::domain::sealed::{Sealed, SecretKind};
 use nas_cron_testing::ports::free_address;
 use nas_cron_testing::qstash_emulator::{self, Emulator};
-use nas_cron_testing::service::binary;
+use nas_cron_testing::service::{binary, key_encryption_keys};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -67,8 +66,8 @@ impl Dev {
                 .await
                 .unwrap();
         let kek = std::fs::read_to_string(self.dir.join("key-encryption-key")).unwrap();
-        let kek = KeyEncryptionKey::from_base64(&kek.into()).unwrap();
-        let pkcs8 = kek.open(&kid, &Sealed { nonce, ciphertext }).unwrap();
+        let kek = key_encryption_keys(&kek);
+        let pkcs8 = kek.open(SecretKind::SigningKey, &kid, &Sealed { nonce, ciphertext }).unwrap();
         let body = STANDARD.encode(pkcs8.expose_secret());
         std::fs::write(pem, format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"))
             .unwrap();

@@ -27,6 +27,7 @@ fn context(database: &TestDatabase, agents_jwks_url: Option<&str>) -> KeyOperati
     KeyOperations {
         db: database.db.clone(),
         kek: Some(Arc::new(kek(1))),
+        refresh_keys: None,
         policy: RotationPolicy::default(),
         alg: SigningAlg::Es256,
         agents_jwks_url: agents_jwks_url.map(|url| url.parse().unwrap()),

@@ -8,11 +8,12 @@ use chrono::{TimeZone, Utc};
 use nas_cron::db::Db;
 use nas_cron::domain::SigningAlg;
 use nas_cron::keys::{
-    FireSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, MintError, RotationPolicy, TokenTtl,
+    FireSubject, KeyEncryptionKeys, KeyRing, KeyRingOptions, MintError, RotationPolicy, TokenTtl,
 };
 use nas_cron_base::clock::ManualClock;
 use nas_cron_protocol::{FireAt, InstanceId, JobId};
 use nas_cron_testing::database::database;
+use nas_cron_testing::service::key_encryption_keys;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
@@ -41,15 +42,19 @@ pub(crate) async fn execute(pool: &PgPool, sql: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the statement runs");
 }
 
-pub(crate) fn kek(byte: u8) -> KeyEncryptionKey {
-    KeyEncryptionKey::from_base64(&STANDARD.encode([byte; 32]).into()).unwrap()
+pub(crate) fn kek(byte: u8) -> KeyEncryptionKeys {
+    key_encryption_keys(&STANDARD.encode([byte; 32]))
 }
 
 pub(crate) fn clock() -> ManualClock {
     ManualClock::at(Utc.timestamp_opt(1_800_000_000, 0).unwrap())
 }
 
-pub(crate) fn ring_with(alg: SigningAlg, kek: Option<KeyEncryptionKey>, clock: &ManualClock) -> Arc<KeyRing> {
+pub(crate) fn ring_with(
+    alg: SigningAlg,
+    kek: Option<KeyEncryptionKeys>,
+    clock: &ManualClock,
+) -> Arc<KeyRing> {
     let options = KeyRingOptions {
         issuer: "https://portal.example".to_owned(),
         token_ttl: TokenTtl::default(),

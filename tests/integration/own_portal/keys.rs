@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use nas_cron::domain::SigningAlg;
 use nas_cron::instance::token::Presented;
 use nas_cron::instance::{PortalKeys, TokenError, TokenRules, VerifyError};
-use nas_cron::keys::{AccessSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
-use nas_cron::own_portal::OwnPortal;
+use nas_cron::keys::{AccessSubject, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use nas_cron::own_portal::{OwnPortal, RefreshKeys};
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use nas_cron_testing::database::{connect, database};
 use nas_cron_testing::portal::{PORTAL_URL, Portal};
-use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, key_encryption_keys};
 use secrecy::{ExposeSecret, SecretBox};
 use serde_json::{Value, json};
 
@@ -76,8 +76,8 @@ async fn a_refresh_waits_for_a_signing_key() {
     let token = world.enroll("agent-1").await;
     let (db, ring) = (connect(&world.url), ring());
     let late = tokio::time::Instant::now() + Duration::from_mins(1);
-    let key = SecretBox::new(Box::new(*b"01234567890123456789012345678901"));
-    let portal = OwnPortal::start(&db, Arc::clone(&ring), &key, Duration::from_hours(1), late).await.unwrap();
+    let key = RefreshKeys::derive(&SecretBox::new(Box::new(*b"01234567890123456789012345678901")), &[]);
+    let portal = OwnPortal::start(&db, Arc::clone(&ring), key, Duration::from_hours(1), late).await.unwrap();
     let mut waiting = Box::pin(portal.refresh(&token, late));
     tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.expect_err("there is no key");
     ring.refresh(&db).await.unwrap();
@@ -96,7 +96,7 @@ fn ring_at(clock: Arc<dyn Clock>) -> Arc<KeyRing> {
         token_ttl: TokenTtl::default(),
         alg: SigningAlg::Es256,
         policy: RotationPolicy::default(),
-        kek: Some(KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap()),
+        kek: Some(key_encryption_keys(KEY_ENCRYPTION_KEY)),
     };
     Arc::new(KeyRing::new(options, clock))
 }

@@ -2,7 +2,7 @@
 
 mod enrollment;
 mod faults;
-mod fixture;
+pub(crate) mod fixture;
 mod issuers;
 mod keys;
 mod refresh;

@@ -6,11 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
 use nas_cron::domain::KeyState;
+use nas_cron::keys::custody;
 use nas_cron::keys::signer::Signer;
-use nas_cron::keys::{KeyEncryptionKey, custody};
 use nas_cron_testing::database::{connect, database};
 use nas_cron_testing::portal::{Portal, all_claims, unsigned};
-use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, Settings};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service, Settings, key_encryption_keys};
 use nas_cron_testing::time::fire_at;
 use serde_json::{Map, Value, json};
 
@@ -200,7 +200,7 @@ fn signed_by_own(signer: &Signer, claims: &Value) -> String {
 async fn active_signer(url: &str) -> Signer {
     let keys = connect(url).signing_keys().await.unwrap();
     let active = keys.iter().find(|key| key.record.state == KeyState::Active).expect("an active key");
-    let kek = KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap();
+    let kek = key_encryption_keys(KEY_ENCRYPTION_KEY);
     custody::open(active, Some(&kek)).await.unwrap()
 }
 

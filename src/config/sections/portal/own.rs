@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretBox;
 use url::Url;
 
-use super::super::keys::{AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY};
+use super::super::keys::{AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, KeyEncryption, read_encryption};
 use super::issuer::{PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL};
 use crate::config::parse::KEY_ENCRYPTION_KEY_FIX;
 use crate::config::reader::Reader;
@@ -21,8 +21,8 @@ pub struct OwnPortal {
     pub url: BaseUrl,
     /// URL from which agents fetch the public keys of fire tokens.
     pub agents_jwks_url: Url,
-    /// Key from which the refresh tokens' key is derived.
-    pub key_encryption_key: SecretBox<[u8; 32]>,
+    /// Keys from which those of refresh tokens are derived.
+    pub encryption: KeyEncryption,
 }
 
 settings! { Portal:
@@ -40,9 +40,11 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> OwnPortal {
     let portal = OwnPortal {
         url: reader.value(&PORTAL_URL),
         agents_jwks_url: reader.value(&AGENTS_JWKS_URL),
-        key_encryption_key: reader
-            .optional(&KEY_ENCRYPTION_KEY)
-            .unwrap_or_else(|| SecretBox::new(Box::new([0; 32]))),
+        // A placeholder never leaves the reader.
+        encryption: read_encryption(reader).unwrap_or_else(|| KeyEncryption {
+            key: SecretBox::new(Box::new([0; 32])),
+            fallbacks: Vec::new(),
+        }),
     };
     check(own, reader);
     reader.rule(
