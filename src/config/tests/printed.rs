@@ -96,6 +96,7 @@ fn config_show_prints_values_and_origins() {
     signing_alg                              ES256                                                                      default
     key_rotation_period                      90d                                                                        default
     key_encryption_key                       ***                                                                        /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
+    key_encryption_key_fallbacks             (none)
     agents_jwks_url                          https://portal.example/api/agent-cron/jwks.json                            default, from public_url
     fire_token_ttl                           90s                                                                        default
     agent_identity                           false                                                                      default

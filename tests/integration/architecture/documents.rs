@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CONTRACT: &str = include_str!("../../../docs/contract.md");
 
@@ -184,16 +185,18 @@ fn is_path(span: &str) -> bool {
     span.contains("::") && span.split("::").all(is_name)
 }
 
-/// Returns the names of all tests as their binaries list them: `fires::timing::name` for an integration test in
-/// `tests/integration/fires/timing.rs`, and `instance::token::tests::name` for a unit test of a crate.
+/// Returns the names of all tests as their binaries list them: `fires::timing::name` for a test of this binary, and
+/// `instance::token::tests::name` for a unit test, whose binary may not be built.
 fn test_names() -> BTreeSet<String> {
-    let mut crates = vec![PathBuf::from("tests/integration"), PathBuf::from("src")];
+    let this = std::env::current_exe().expect("a test is an executable");
+    let listed = Command::new(this).arg("--list").output().expect("it lists its tests").stdout;
+    let listed = String::from_utf8(listed).expect("UTF-8");
+    let mut names: BTreeSet<_> =
+        listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect();
     let folders = std::fs::read_dir(root().join("crates")).expect("the crates");
-    crates.extend(
-        folders.map(|entry| Path::new("crates").join(entry.expect("a crate").file_name()).join("src")),
-    );
-    let mut names = BTreeSet::new();
-    for folder in crates {
+    let crates =
+        folders.map(|entry| Path::new("crates").join(entry.expect("a crate").file_name()).join("src"));
+    for folder in crates.chain([PathBuf::from("src")]) {
         let folder = folder.to_str().expect("UTF-8");
         for (path, code) in texts(&[folder], &["rs"]) {
             let module = path.strip_prefix(folder).expect("below it").with_extension("");

@@ -53,7 +53,7 @@ impl Secret {
             let base64 = GeneralPurpose::new(alphabet, NO_PAD);
             // Wherever it begins within the encoded text: the characters that depend on it alone.
             forms.extend((0..3).map(|offset| {
-                let encoded = base64.encode([&vec![0; offset], secret].concat());
+                let encoded = base64.encode([&vec![0; offset][..], secret].concat());
                 let (from, to) = ((offset * 8).div_ceil(6), (offset + secret.len()) * 8 / 6);
                 (form, encoded[from..to].to_owned())
             }));
