@@ -204,16 +204,6 @@ model: postgres ## check the larger scopes of the model, and the statements agai
 fuzz: ## run each fuzz target for 10 min; failures are kept below target/fuzz
 	@scripts/fuzz $(FUZZ)
 
-# MUTANTS adds arguments of cargo-mutants: make mutants MUTANTS="--re judge"
-.PHONY: mutants
-mutants: ## change the pure modules in small ways, and list what no unit test notices, about an hour; writes target/mutants.md
-	@scripts/mutants $(MUTANTS)
-
-# COVERAGE selects integration tests: make coverage COVERAGE="fires:: keys::"
-.PHONY: coverage
-coverage: postgres ## measure what the tests execute, about 20 min; writes target/coverage.md and target/coverage
-	@$(WITH_POSTGRES) scripts/coverage $(COVERAGE)
-
 dependencies: target/dependencies-venv/.ready ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies
 

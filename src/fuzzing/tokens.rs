@@ -47,6 +47,7 @@ fn signed(message: &str) -> String {
     // PKCS#8, version 1.
     let der = [&hex::decode("302e020100300506032b657004220420").expect("hex digits")[..], &SEED].concat();
     let key = EncodingKey::from_ed_der(&der);
+    nas_cron_jwt::install();
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA);
     format!("{message}.{}", signature.expect("a usable key"))
 }

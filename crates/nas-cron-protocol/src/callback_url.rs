@@ -185,9 +185,13 @@ fn host_text(text: &str) -> Option<&str> {
     Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))
 }
 
-/// Returns what is between the two slashes and the path, as the text spells it.
+/// Returns what is between the two slashes and the path, as the text spells it. `https:https://agent.example` has none:
+/// some readers take it for the host `https`.
 fn authority(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("://")?;
+    let (scheme, rest) = text.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
     rest.split(['/', '?', '#']).next().filter(|authority| !authority.is_empty())
 }
 
