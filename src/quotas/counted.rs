@@ -50,10 +50,10 @@ struct State {
     new: i64,
     /// Reservations for jobs that are certainly new, in flight. They are among `new`.
     certain: i64,
-    /// Those that were in flight at the last count, so that it may have them already.
-    uncertain: i64,
     /// Reservations for jobs that may be new, in flight.
     possible: i64,
+    /// Reservations of both kinds that were in flight at the last count, so that it may have their jobs already.
+    uncertain: i64,
     noted: Option<Instant>,
 }
 
@@ -92,7 +92,7 @@ impl Counted {
         let mut state = self.state.lock();
         state.last = Some(count);
         state.new = state.certain;
-        state.uncertain = state.certain;
+        state.uncertain = state.certain + state.possible;
         let is_due = state.noted.is_none_or(|noted| count.begun.duration_since(noted) >= NOTED_EVERY);
         if nearly_used && is_due {
             state.noted = Some(count.begun);
@@ -117,11 +117,11 @@ impl Counted {
         let mut state = self.state.lock();
         let Some(last) = state.last else { return Verdict::Unknown };
         let armed = last.armed + state.new;
-        let is_full = armed >= last.quota;
+        let has_room = armed + state.possible < last.quota;
         let is_surely_full = armed - state.uncertain >= last.quota;
         if is_surely_full && (has_counted || last.is_recent(now)) {
-            Verdict::Full { quota: last.quota, armed }
-        } else if !is_full && (has_counted || last.admits(state.new, now)) {
+            Verdict::Full { quota: last.quota, armed: armed - state.uncertain }
+        } else if has_room && (has_counted || last.admits(state.new, now)) {
             state.new += 1;
             state.certain += 1;
             Verdict::Admitted(Reservation { of: Arc::clone(self), certain: true, used: false })
@@ -226,9 +226,11 @@ mod tests {
         let counted = counted(count(16, 0, now));
         let possible: Vec<_> = std::iter::from_fn(|| counted.foreseen(now)).collect();
         assert_eq!(possible.len(), 2);
-        assert!((0..16).all(|_| arms(&counted, now, true)));
+        assert!((0..14).all(|_| arms(&counted, now, true)));
+        assert!(matches!(counted.decide(now, true), Verdict::Unknown));
         drop(possible);
-        assert!(!arms(&counted, now, true));
+        assert!(arms(&counted, now, true) && arms(&counted, now, true));
+        assert!(matches!(counted.decide(now, true), Verdict::Full { .. }));
     }
 
     #[test]
