@@ -166,7 +166,7 @@ bench-scale: postgres ## measure herds, replicas, growth and idle load, about an
 
 # BENCH adds arguments: make bench-pages BENCH="--one-shots 100000 --history 1000000"
 .PHONY: bench-pages
-bench-pages: postgres ## time every page of the operators' page on a large database, about 20 min and 10 GB
+bench-pages: postgres ## time the operators' page and the admin API on a large database, about 20 min and 10 GB
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) python3 bench/scale/pages.py $(BENCH)
 

@@ -1,7 +1,8 @@
 """Times every read of the admin API, with the filters of its lists: `admin.py URL`, with a token in NAS_CRON_ADMIN_TOKEN.
 
-For a database that `populate.py` has filled. The routes are those of the service's OpenAPI document. Prints a Markdown table of
-the slowest call of each, in milliseconds: the first call after the start of the program, and the median of the others.
+For a database that `populate.py` has filled; `pages.py` uses it on its own. The routes are those of the service's OpenAPI
+document. Prints a Markdown table, the slowest first, in milliseconds: the first call, and the median and the slowest of the
+others.
 """
 
 import argparse
@@ -14,7 +15,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-CALLS = 9
+import tables
+from processes import Failed
+
+WARM = 8
 
 # What `populate.py` has stored.
 NAMES = {"instance_id": "scale-77", "job_id": "job-7", "org_id": "scale"}
@@ -57,7 +61,7 @@ class Client:
             with urllib.request.urlopen(request, timeout=60) as response:
                 body = response.read()
         except urllib.error.HTTPError as error:
-            sys.exit(f"admin: {path}: {error.code} {error.read().decode()}")
+            raise Failed(f"{path}: status {error.code}: {error.read().decode()}") from error
         return json.loads(body), (time.perf_counter() - began) * 1e3
 
 
@@ -76,20 +80,35 @@ def calls(document):
             yield route.removeprefix("/api/admin/"), query, f"{path}?{query}"
 
 
+def measure(url, token, progress=lambda _: None):
+    """Returns the times of every call, the slowest first."""
+    client = Client(url, token)
+    document, _ = client.get("/openapi.json")
+    rows = []
+    for route, query, path in calls(document):
+        cold, *warm = [client.get(path)[1] for _ in range(1 + WARM)]
+        rows.append({"route": route, "query": query, "cold_ms": cold, "p50_ms": statistics.median(warm), "max_ms": max(warm)})
+        progress(f"{path}: {cold:.1f} ms, then {rows[-1]['p50_ms']:.1f} ms")
+    return sorted(rows, key=lambda row: -row["p50_ms"])
+
+
+def lines(rows):
+    yield ["route", "query", "first", "others, median", "others, slowest"]
+    for row in rows:
+        query = f"`{row['query']}`" if row["query"] else ""
+        times = [tables.shown(row[name], " ms", 1) for name in ("cold_ms", "p50_ms", "max_ms")]
+        yield [f"`{row['route']}`", query, *times]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="base URL of the listener of the admin API")
     chosen = parser.parse_args()
     token = os.environ.get("NAS_CRON_ADMIN_TOKEN") or sys.exit("admin: set NAS_CRON_ADMIN_TOKEN")
-    client = Client(chosen.url, token)
-    document, _ = client.get("/openapi.json")
-    rows = []
-    for route, query, path in calls(document):
-        first, *others = [client.get(path)[1] for _ in range(CALLS)]
-        rows.append((statistics.median(others), first, route, query))
-    print("| route | query | first ms | median ms |\n|---|---|---|---|")
-    for median, first, route, query in sorted(rows, reverse=True):
-        print(f"| `{route}` | {f'`{query}`' if query else ''} | {first:.1f} | {median:.1f} |")
+    try:
+        print(tables.markdown(list(lines(measure(chosen.url, token)))))
+    except Failed as failed:
+        sys.exit(f"admin: {failed}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Times every page of the operators' page on a large database: `make bench-pages`.
+"""Times the operators' page and the admin API on a large database: `make bench-pages`.
 
 It fills the database of a service of its own, signs in, and finds the pages by the links on them. A page is **cold** when it is
 the first request after a restart of the service and of Postgres, and **warm** afterwards. A request ends with the last byte.
+Then it times every read of the admin API (`admin.py`).
 """
 
 import argparse
@@ -11,10 +12,12 @@ import re
 import statistics
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import admin
 import populate
 import tables
 from options import ROOT, number, programs
@@ -76,8 +79,11 @@ class Browser:
         """Returns the HTML of a page, and the milliseconds to its last byte."""
         request = urllib.request.Request(self.base + path, headers={"Cookie": self.cookie})
         began = time.perf_counter()
-        with self.opener.open(request, timeout=60) as response:
-            text = response.read().decode()
+        try:
+            with self.opener.open(request, timeout=60) as response:
+                text = response.read().decode()
+        except urllib.error.HTTPError as error:
+            raise Failed(f"{path}: status {error.code} after {time.perf_counter() - began:.1f} s") from error
         return text, (time.perf_counter() - began) * 1e3
 
 
@@ -122,7 +128,7 @@ def lines(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Time every page of the operators' page on a large database.")
+    parser = argparse.ArgumentParser(description="Time the operators' page and the admin API on a large database.")
     add = parser.add_argument
     add("--one-shots", type=number(1000, 10**8), default=10**6, help="armed one-shots [1000000]")
     add("--history", type=number(0, 10**9), default=10**7, help="rows of history [10000000]")
@@ -143,10 +149,16 @@ def main():
             for path in found(Browser(service)):
                 rows.append(measure(service, path))
                 progress(f"{path}: {rows[-1]['cold_ms']} ms cold, {rows[-1]['p50_ms']} ms warm")
+            service.stop()
+            service.start()
+            reads = admin.measure(service.dev["admin_url"], service.dev["admin_token"], progress)
     except Failed as failed:
         print(f"bench-pages: {failed}", file=sys.stderr)
         return 1
-    print(json.dumps(rows, indent=1) if chosen.json else tables.markdown(list(lines(rows))))
+    if chosen.json:
+        print(json.dumps({"pages": rows, "reads": reads}, indent=1))
+    else:
+        print(tables.markdown(list(lines(rows))), tables.markdown(list(admin.lines(reads))), sep="\n\n")
     slow = [row["path"] for row in rows if max(row["cold_ms"], row["max_ms"]) > AIM_MS]
     if slow:
         print(f"bench-pages: slower than {AIM_MS} ms: {', '.join(slow)}", file=sys.stderr)

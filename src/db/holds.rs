@@ -72,20 +72,19 @@ pub async fn release(db: &Db, target: &HoldTarget) -> DbResult<bool> {
     Ok(result.ended > 0)
 }
 
-/// Maximum number of one-shots of a scope that are counted: about 100 ms.
+/// Maximum number of one-shots that a statement counts, of all scopes together: about 100 ms.
 const COUNTED: i64 = 200_000;
 
 /// Maximum number of holds that [`list`] returns.
 const LISTED: i64 = 1_000;
 
 /// Returns the holds and what they cover, the widest first; with `org_id`, those of this org, its instances and their jobs.
+///
+/// Each hold counts at most an equal share of [`COUNTED`].
 pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>> {
     let rows = sqlx::query!(
         r#"
-        SELECT h.scope AS "scope!: Word<HoldScope>", h.scope_id AS "scope_id!", h.job_id, h.reason,
-               h.created_at AS "created_at!", c.agents AS "agents!", c.armed AS "armed!", c.parked AS "parked!",
-               c.more AS "more!"
-        FROM (
+        WITH listed AS (
             SELECT scope::text, scope_id, NULL AS job_id, reason, created_at, scope AS width FROM holds
             WHERE $1::text IS NULL OR scope = 'org' AND scope_id = $1 /* org_id */
                OR scope = 'instance'
@@ -96,9 +95,15 @@ pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>
                OR EXISTS (SELECT FROM instances i WHERE i.instance_id = job_holds.instance_id AND i.org_id = $1)
             ORDER BY 6 NULLS LAST, 2, 3
             LIMIT $2 /* listed */
-        ) h CROSS JOIN LATERAL (
+        ), share AS (
+            SELECT $3::bigint /* counted */ / greatest(count(*), 1) AS counted FROM listed
+        )
+        SELECT h.scope AS "scope!: Word<HoldScope>", h.scope_id AS "scope_id!", h.job_id, h.reason,
+               h.created_at AS "created_at!", c.agents AS "agents!", c.armed AS "armed!", c.parked AS "parked!",
+               c.more AS "more!"
+        FROM listed h CROSS JOIN LATERAL (
             SELECT count(DISTINCT s.instance_id) AS agents, count(s.next_attempt_at) AS armed,
-                   count(*) FILTER (WHERE s.parked = 'hold') AS parked, count(*) >= $3 AS more
+                   count(*) FILTER (WHERE s.parked = 'hold') AS parked, count(*) >= (SELECT counted FROM share) AS more
             FROM (
                 SELECT i.instance_id, o.next_attempt_at, o.parked
                 FROM (
@@ -107,9 +112,13 @@ pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>
                     SELECT instance_id FROM instances WHERE h.scope = 'org' AND org_id = h.scope_id
                     UNION ALL
                     SELECT instance_id FROM instances WHERE h.scope IN ('instance', 'job') AND instance_id = h.scope_id
-                ) i
-                LEFT JOIN one_shots o ON o.instance_id = i.instance_id AND (h.job_id IS NULL OR o.job_id = h.job_id)
-                LIMIT $3 /* counted */
+                ) i LEFT JOIN LATERAL (
+                    SELECT o.next_attempt_at, o.parked FROM one_shots o
+                    WHERE o.instance_id = i.instance_id AND (h.job_id IS NULL OR o.job_id = h.job_id)
+                    -- Keeps the plan from reading all one-shots for each hold, of which it expects many.
+                    OFFSET 0
+                ) o ON true
+                LIMIT (SELECT counted FROM share)
             ) s
         ) c
         ORDER BY h.width NULLS LAST, h.scope_id, h.job_id
@@ -173,8 +182,12 @@ pub async fn coverage(db: &Db, target: &HoldTarget) -> DbResult<Coverage> {
                 SELECT instance_id FROM instances WHERE $1 = 'org' AND org_id = $2
                 UNION ALL
                 SELECT instance_id FROM instances WHERE $1 IN ('instance', 'job') AND instance_id = $2
-            ) i
-            LEFT JOIN one_shots o ON o.instance_id = i.instance_id AND ($3::text IS NULL OR o.job_id = $3 /* job_id */)
+            ) i LEFT JOIN LATERAL (
+                SELECT o.next_attempt_at, o.parked FROM one_shots o
+                WHERE o.instance_id = i.instance_id AND ($3::text IS NULL OR o.job_id = $3 /* job_id */)
+                -- As in `list`.
+                OFFSET 0
+            ) o ON true
             LIMIT $4 /* counted */
         ) c
         "#,

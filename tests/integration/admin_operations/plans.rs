@@ -76,7 +76,8 @@ async fn grow(world: &World) {
              FROM generate_series(0, {GROWN} - 11) n;
              INSERT INTO awaited_rearms (instance_id, job_id, schedule_id, delivered_at, recurrence, expected_at, check_at,
                                          closes_after, dormant_since)
-             SELECT instance_id, job_id, schedule_id, now(), 'daily', now(), now(), '100 years',
+             -- None becomes dormant while the test runs.
+             SELECT instance_id, job_id, schedule_id, now(), 'daily', now(), now() + interval '1 day', '100 years',
                     CASE WHEN hashtext(job_id) % 10 = 0 THEN now() END FROM one_shots WHERE state = 'delivered';
              INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
                                 outcome)
@@ -96,6 +97,10 @@ async fn grow(world: &World) {
              SELECT 'instance', instance_id, 'p:' || p FROM instances, generate_series(1, 5) p;
              INSERT INTO agent_identities (agent_runtime_id, instance_id, org_id, public_key)
              SELECT gen_random_uuid(), instance_id, org_id, sha256(instance_id::bytea) FROM instances;
+             INSERT INTO holds (scope, scope_id)
+             SELECT 'instance'::hold_scope, 'agent-' || n FROM generate_series(100, 200) n
+             UNION ALL VALUES ('org'::hold_scope, 'org-7'), ('all', '');
+             INSERT INTO job_holds (instance_id, job_id) SELECT instance_id, job_id FROM one_shots LIMIT 100;
              INSERT INTO webhooks (webhook_id, url, secret_nonce, secret)
              VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f', 'http://127.0.0.1:1/', 'n', 's');
              UPDATE webhooks SET ended_at = now(), ended_by = 'operator';
