@@ -52,6 +52,8 @@ struct State {
     certain: i64,
     /// Reservations for jobs that may be new, in flight.
     possible: i64,
+    /// Reservations of both kinds that were in flight at the last count, so that it may have their jobs already.
+    uncertain: i64,
     noted: Option<Instant>,
 }
 
@@ -89,8 +91,8 @@ impl Counted {
     pub(super) fn store(&self, count: Count, nearly_used: bool) -> bool {
         let mut state = self.state.lock();
         state.last = Some(count);
-        // Those in flight may be missing in the count.
         state.new = state.certain;
+        state.uncertain = state.certain + state.possible;
         let is_due = state.noted.is_none_or(|noted| count.begun.duration_since(noted) >= NOTED_EVERY);
         if nearly_used && is_due {
             state.noted = Some(count.begun);
@@ -114,10 +116,12 @@ impl Counted {
     pub(super) fn decide(self: &Arc<Self>, now: Instant, has_counted: bool) -> Verdict {
         let mut state = self.state.lock();
         let Some(last) = state.last else { return Verdict::Unknown };
-        let is_full = last.armed + state.new >= last.quota;
-        if is_full && (has_counted || last.is_recent(now)) {
-            Verdict::Full { quota: last.quota, armed: last.armed + state.new }
-        } else if !is_full && (has_counted || last.admits(state.new, now)) {
+        let armed = last.armed + state.new;
+        let has_room = armed + state.possible < last.quota;
+        let is_surely_full = armed - state.uncertain >= last.quota;
+        if is_surely_full && (has_counted || last.is_recent(now)) {
+            Verdict::Full { quota: last.quota, armed: armed - state.uncertain }
+        } else if has_room && (has_counted || last.admits(state.new, now)) {
             state.new += 1;
             state.certain += 1;
             Verdict::Admitted(Reservation { of: Arc::clone(self), certain: true, used: false })
@@ -222,9 +226,11 @@ mod tests {
         let counted = counted(count(16, 0, now));
         let possible: Vec<_> = std::iter::from_fn(|| counted.foreseen(now)).collect();
         assert_eq!(possible.len(), 2);
-        assert!((0..16).all(|_| arms(&counted, now, true)));
+        assert!((0..14).all(|_| arms(&counted, now, true)));
+        assert!(matches!(counted.decide(now, true), Verdict::Unknown));
         drop(possible);
-        assert!(!arms(&counted, now, true));
+        assert!(arms(&counted, now, true) && arms(&counted, now, true));
+        assert!(matches!(counted.decide(now, true), Verdict::Full { .. }));
     }
 
     #[test]
@@ -233,9 +239,14 @@ mod tests {
         let counted = counted(count(10, 8, now));
         let Verdict::Admitted(in_flight) = counted.decide(now, true) else { panic!("there is room") };
         counted.store(count(10, 8, now), false);
-        assert!(arms(&counted, now, true) && !arms(&counted, now, true));
+        assert!(arms(&counted, now, true));
+        // Neither admitted nor refused, until a count is sure to have it.
+        assert!(matches!(counted.decide(now, true), Verdict::Unknown));
         in_flight.used();
-        assert!(!arms(&counted, now, true));
+        counted.store(count(10, 9, now), false);
+        assert!(arms(&counted, now, true));
+        counted.store(count(10, 10, now), false);
+        assert!(matches!(counted.decide(now, true), Verdict::Full { quota: 10, armed: 10 }));
     }
 
     #[test]

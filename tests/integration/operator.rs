@@ -1033,7 +1033,9 @@ mod admin_api {
         let again = api.put("n%2F1%20%C3%BC", body).await;
         assert_eq!((again.status.as_u16(), again.body), (200, created.body.clone()));
         let read = api.get("/n%2F1%20%C3%BC").await;
-        assert_eq!((read.status.as_u16(), read.body), (200, created.body));
+        let mut shown = created.body;
+        shown["quota"] = json!(DEFAULT_QUOTAS.instance);
+        assert_eq!((read.status.as_u16(), read.body), (200, shown));
         let disabled = api.put("n%2F1%20%C3%BC", json!({"org_id": "o", "enabled": false})).await;
         assert_eq!(
             (&disabled.body["enabled"], &disabled.body["bootstrap_session_id"]),

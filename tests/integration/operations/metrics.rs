@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 58] = [
+const NAMES: [&str; 59] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -35,6 +35,7 @@ const NAMES: [&str; 58] = [
     "nas_cron_introspections_total",
     "nas_cron_known_schema_version",
     "nas_cron_leases_lost_total",
+    "nas_cron_nearly_used_quotas",
     "nas_cron_oldest_overdue_seconds",
     "nas_cron_one_shots",
     "nas_cron_one_shots_expired_total",
