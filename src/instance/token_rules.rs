@@ -92,7 +92,9 @@ impl TokenRules {
     fn accepts(&self, audience: &Audience, claims: &Claims) -> bool {
         let own =
             |name: &str| agent_id(name).is_some() && claims.client().is_none_or(|client| client == name);
-        self.audiences.iter().any(|one| audience.any(|name| name == one || one == ANY_AGENT && own(name)))
+        // A token for the audience `agent:*` itself is not for any client.
+        let fits = |one: &str, name: &str| if one == ANY_AGENT { own(name) } else { name == one };
+        self.audiences.iter().any(|one| audience.any(|name| fits(one, name)))
     }
 
     /// Returns the claims that identify the bearer of a token that satisfies the rules.

@@ -1,5 +1,7 @@
 //! Hostile assertions, made with a real key: none is accepted, and none costs much more than a good one.
 
+use std::sync::LazyLock;
+
 use nas_cron_base::testing::fastest;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -9,6 +11,10 @@ use super::*;
 const AGENT: &str = "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d";
 const TASK: &str = "0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d";
 const AT: &str = "2027-01-15T08:00:00Z";
+
+/// Reading a key takes longer than verifying with it.
+static KEY: LazyLock<PublicKey> =
+    LazyLock::new(|| PublicKey::from_bytes(pair().public_key().as_ref().try_into().unwrap()).unwrap());
 
 fn pair() -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
@@ -33,12 +39,11 @@ fn signed(fields: &Value) -> Value {
 
 /// Like a request: the assertion of a known agent for a known task, now.
 fn accepted(presented: &str) -> bool {
-    let key = PublicKey::from_bytes(pair().public_key().as_ref().try_into().unwrap()).unwrap();
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     Assertion::read(presented).is_ok_and(|read| {
         let known = read.agent_runtime_id.to_string() == AGENT
             && read.task_id.is_some_and(|task| task.to_string() == TASK);
-        known && within_window(read.at, now).is_ok() && read.verify(&key).is_ok()
+        known && within_window(read.at, now).is_ok() && read.verify(&KEY).is_ok()
     })
 }
 

@@ -1,6 +1,6 @@
 //! Callback URLs: every reader calls the same host.
 
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 
 use nas_cron_protocol::CallbackUrl;
 use percent_encoding::percent_decode_str;
@@ -98,7 +98,8 @@ fn some_url() -> String {
 /// Returns the host in the form in which hosts are compared.
 fn comparable(host: &str) -> String {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<Ipv6Addr>() {
+    // With a dot at its end, an IPv4 address is a name to RFC 3986, which resolves to the same address.
+    match bare.strip_suffix('.').unwrap_or(bare).parse::<IpAddr>() {
         Ok(ip) => ip.to_string(),
         Err(_) => percent_decode_str(bare).decode_utf8_lossy().to_lowercase(),
     }
