@@ -113,6 +113,34 @@ async fn viewers_hand_made_form_is_refused_with_a_line_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn form_about_a_job_or_an_agent_of_another_org_finds_nothing() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let admin = ops.admin().await;
+    let other = ops.signed_in(&ops.token("desk-2", "operator", Some("org-2")).await).await;
+    let own = other.get("/ops/jobs").await;
+    let token = own.html.split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (of_job, of_agent) = (admin.get(&job("job")).await, admin.get("/ops/agent?instance_id=inst-1").await);
+    for (page, action) in [
+        (&of_job, "fire_job"),
+        (&of_job, "cancel_job"),
+        (&of_job, "hold_job"),
+        (&of_agent, "hold_instance"),
+        (&of_agent, "disable_agent"),
+    ] {
+        let form = with(&page.form(action), "form_token", token);
+        let refused = other.act(action, &form).await;
+        assert_eq!(refused.status, 404, "{action}: {}", refused.html);
+        let lines = ops.audit(&format!("action={action}")).await;
+        assert_eq!((lines.len(), &lines[0]["outcome"]), (1, &"refused".into()), "{lines:?}");
+    }
+    assert!(ops.world.listed("job").await.is_some());
+    assert_eq!(ops.count("holds").await + ops.count("job_holds").await, 0);
+    assert_eq!(ops.count("instances WHERE NOT enabled").await, 0);
+    assert!(ops.world.history("job").await.is_empty());
+}
+
+#[tokio::test]
 async fn every_change_has_a_line_with_its_origin_and_no_secret() {
     let ops = Ops::new().await;
     ops.armed("job").await;
