@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{admin, arm_rules, firing, grouping, scheduler_rules, traces};
+use self::configured::{admin, arm_rules, firing, grouping, one_shots, scheduler_rules, traces};
 pub use self::configured::{
     collector, key_encryption_keys, key_operations, key_ring, overview_rules, refresh_keys, webhooks,
 };
@@ -45,10 +45,8 @@ use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
-use crate::oneshot::OneShots;
 use crate::operator_sessions::OperatorSessions;
 use crate::own_portal::OwnPortal;
-use crate::quotas::Quotas;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 use crate::traces::Exporting;
@@ -143,12 +141,7 @@ impl App {
         let parts = Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
-                one_shots: OneShots::new(
-                    db.clone(),
-                    arm_rules(config),
-                    Quotas::new(db.clone(), config.quotas),
-                    config.history_retention,
-                ),
+                one_shots: one_shots(config, &db),
                 pace: Arc::new(Pace::new(descriptors.requests_at_once())),
                 profiles: Profiles::new(db.clone()),
                 backends: Arc::clone(&backends),

@@ -104,6 +104,7 @@ impl Quotas {
 
     async fn count(&self, counted: &Counted, target: &QuotaTarget, deadline: Instant) -> DbResult<()> {
         let (begun, default) = (Instant::now(), self.defaults.of(target.scope()));
+        counted.begin();
         let found = ride_out(deadline, || quotas::count(&self.db, target, default)).await?;
         let quota = found.own.unwrap_or(default);
         let nearly_used = is_nearly_used(found.armed, quota);

@@ -22,11 +22,13 @@ use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, ConfigTokens};
 use crate::identity::registry::IdentityRegistry;
 use crate::keys::{KeyEncryptionKeys, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::oneshot::OneShots;
 use crate::operations::Operations;
 use crate::operations::backends::BackendOperations;
 use crate::operations::keys::KeyOperations;
 use crate::operations::overview::{OverviewRules, Overviews};
 use crate::own_portal::RefreshKeys;
+use crate::quotas::Quotas;
 use crate::scheduler::SchedulerRules;
 use crate::scheduler::maintenance::MaintenanceRules;
 use crate::traces::collector::Collector;
@@ -170,6 +172,12 @@ pub fn collector(traces: &config::Traces) -> anyhow::Result<Collector> {
 /// Returns the grouping of events.
 pub(super) fn grouping(config: &Config) -> Grouping {
     Grouping { wait: config.events.group_wait, pause: config.events.group_interval }
+}
+
+/// Returns the operations of agents on their one-shots.
+pub(super) fn one_shots(config: &Config, db: &Db) -> OneShots {
+    let quotas = Quotas::new(db.clone(), config.quotas);
+    OneShots::new(db.clone(), arm_rules(config), quotas, config.history_retention)
 }
 
 /// Returns the rules of arming.

@@ -173,14 +173,12 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
 
     /// Connects to the service that the command works on: its database, or with `--server` its admin API.
     async fn operator(&self) -> anyhow::Result<Operator> {
-        match self.client()? {
-            Some(client) => Ok(Operator::Server(client)),
-            None => {
-                // The defaults, for commands without these settings.
-                let quotas = self.flags.settings().quotas()?;
-                Ok(Operator::on(self.connect().await?, quotas))
-            }
+        if let Some(client) = self.client()? {
+            return Ok(Operator::Server(client));
         }
+        // The defaults, for commands without these settings.
+        let quotas = self.flags.settings().quotas()?;
+        Ok(Operator::on(self.connect().await?, quotas))
     }
 
     /// Returns the client of the server that the command works on; `None` if it works on the database.

@@ -46,13 +46,15 @@ pub(super) struct Counted {
 #[derive(Debug, Default)]
 struct State {
     last: Option<Count>,
-    /// New jobs since the last count began.
+    /// New jobs since the last count began, and those that were in flight then.
     new: i64,
+    /// The same for the count that is under way.
+    next: i64,
     /// Reservations for jobs that are certainly new, in flight. They are among `new`.
     certain: i64,
     /// Reservations for jobs that may be new, in flight.
     possible: i64,
-    /// Reservations of both kinds that were in flight at the last count, so that it may have their jobs already.
+    /// Those that the last count may have already.
     uncertain: i64,
     noted: Option<Instant>,
 }
@@ -87,12 +89,18 @@ impl Counted {
         self.counting.lock().await
     }
 
-    /// Stores a count. Returns true if it has to be noted that the quota is nearly used.
+    /// Notes that a count begins: it may miss what is in flight, and what comes until its end.
+    pub(super) fn begin(&self) {
+        let mut state = self.state.lock();
+        state.next = state.certain;
+    }
+
+    /// Stores the count that has begun last. Returns true if it has to be noted that the quota is nearly used.
     pub(super) fn store(&self, count: Count, nearly_used: bool) -> bool {
         let mut state = self.state.lock();
         state.last = Some(count);
-        state.new = state.certain;
-        state.uncertain = state.certain + state.possible;
+        state.new = state.next;
+        state.uncertain = state.next + state.possible;
         let is_due = state.noted.is_none_or(|noted| count.begun.duration_since(noted) >= NOTED_EVERY);
         if nearly_used && is_due {
             state.noted = Some(count.begun);
@@ -123,6 +131,7 @@ impl Counted {
             Verdict::Full { quota: last.quota, armed: armed - state.uncertain }
         } else if has_room && (has_counted || last.admits(state.new, now)) {
             state.new += 1;
+            state.next += 1;
             state.certain += 1;
             Verdict::Admitted(Reservation { of: Arc::clone(self), certain: true, used: false })
         } else {
@@ -163,9 +172,11 @@ impl Drop for Reservation {
         if self.certain {
             state.certain -= 1;
             state.new -= i64::from(!self.used);
+            state.next -= i64::from(!self.used);
         } else {
             state.possible -= 1;
             state.new += i64::from(self.used);
+            state.next += i64::from(self.used);
         }
     }
 }
@@ -176,6 +187,11 @@ mod tests {
 
     fn count(quota: i64, armed: i64, begun: Instant) -> Count {
         Count { quota, armed, begun }
+    }
+
+    fn recount(counted: &Counted, count: Count) {
+        counted.begin();
+        counted.store(count, false);
     }
 
     fn counted(count: Count) -> Arc<Counted> {
@@ -236,16 +252,19 @@ mod tests {
     #[test]
     fn count_keeps_the_admitted_jobs_that_it_may_have_missed() {
         let now = Instant::now();
-        let counted = counted(count(10, 8, now));
+        let counted = counted(count(10, 7, now));
         let Verdict::Admitted(in_flight) = counted.decide(now, true) else { panic!("there is room") };
-        counted.store(count(10, 8, now), false);
+        counted.begin();
+        // Both may be stored after the count was made.
         assert!(arms(&counted, now, true));
-        // Neither admitted nor refused, until a count is sure to have it.
-        assert!(matches!(counted.decide(now, true), Verdict::Unknown));
         in_flight.used();
-        counted.store(count(10, 9, now), false);
+        counted.store(count(10, 7, now), false);
         assert!(arms(&counted, now, true));
-        counted.store(count(10, 10, now), false);
+        // Neither admitted nor refused, until a count is sure to have them.
+        assert!(matches!(counted.decide(now, true), Verdict::Unknown));
+        recount(&counted, count(10, 9, now));
+        assert!(arms(&counted, now, true));
+        recount(&counted, count(10, 10, now));
         assert!(matches!(counted.decide(now, true), Verdict::Full { quota: 10, armed: 10 }));
     }
 

@@ -258,10 +258,11 @@ async fn provisions_and_fires_cost_the_database_no_more_than_these_limits() {
         &fired,
     );
 
-    // Measured: 0.7 to 1.0 statements, 3.7 records, 520 bytes.
+    // Measured: 0.4 to 1.0 statements, 4.5 records, 590 bytes. The index of armed one-shots, for quotas, is one more record for
+    // a job that was delivered.
     let again = stage.work(async |service| stage.arm(service, JOBS, 3_600_000).await).await;
     again.per_job().is_at_most(
-        Cost { statements: 1.4, wal_records: 4.4, wal_bytes: 700.0 },
+        Cost { statements: 1.4, wal_records: 5.0, wal_bytes: 750.0 },
         "provision of a delivered job",
         &again,
     );

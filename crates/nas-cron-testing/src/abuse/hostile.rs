@@ -65,7 +65,7 @@ pub struct Scale {
 struct Answers(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl Answers {
-    fn note(&self, answer: impl ToString) {
+    fn note(&self, answer: &str) {
         *self.0.lock().entry(answer.to_string()).or_default() += 1;
     }
 
@@ -152,7 +152,7 @@ impl Abuse {
                 match self {
                     Self::UnknownKeys => caller.everywhere(scale.callers, Caller::unknown_key).await,
                     Self::SlowConnections => {
-                        caller.everywhere(scale.connections, Caller::slow_connection).await
+                        caller.everywhere(scale.connections, Caller::slow_connection).await;
                     }
                     Self::Bombs => caller.everywhere(scale.callers, Caller::bomb).await,
                     Self::Loop => caller.everywhere(scale.callers, Caller::looped).await,
@@ -206,7 +206,7 @@ impl Caller {
     }
 
     fn answered(&self, status: Option<u16>) {
-        self.answers.note(status.map_or_else(|| "no answer".to_owned(), |status| status.to_string()));
+        self.answers.note(&status.map_or_else(|| "no answer".to_owned(), |status| status.to_string()));
     }
 
     async fn unknown_key(self, turn: usize) {
@@ -276,7 +276,7 @@ impl Caller {
         let mut response = [0; 12];
         let read = timeout(Duration::from_secs(10), stream.read_exact(&mut response)).await;
         match read {
-            Ok(Ok(_)) => self.answers.note(String::from_utf8_lossy(&response[9..12])),
+            Ok(Ok(_)) => self.answers.note(&String::from_utf8_lossy(&response[9..12])),
             Ok(Err(_)) => self.answers.note("closed"),
             Err(_) => self.answers.note("no answer"),
         }
@@ -324,7 +324,7 @@ impl Caller {
             }
             let response = self.http.post(url).bearer_auth(ADMIN_TOKEN).send().await;
             let Ok(response) = response else { return self.answers.note("no answer") };
-            self.answers.note(response.status().as_u16());
+            self.answers.note(response.status().as_str());
             let report: Value = response.json().await.unwrap_or_default();
             match report["next"].as_str() {
                 Some(next) => after = Some(next.to_owned()),
