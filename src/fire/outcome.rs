@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn failure_after_another_callback_answered_gone_counts_as_gone() {
+        let failure = judge(&response(502, "text"));
+        let outcome = failure.clone().as_gone();
+        assert_eq!(outcome.verdict, Verdict::Gone);
+        assert!(!outcome.opens_outage() && !outcome.closes_outage());
+        assert_eq!((outcome.status, outcome.error), (failure.status, failure.error));
+    }
+
+    #[test]
     fn every_failure_without_a_status_follows_the_table() {
         use RetryKind::{Ambiguous as A, Definite as D};
         for (answer, kind, opens) in [
