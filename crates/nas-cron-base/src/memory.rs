@@ -16,9 +16,9 @@ pub fn protect() -> io::Result<()> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use rustix::process::{DumpableBehavior, dumpable_behavior, getrlimit};
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit};
 
-    use super::*;
+    use super::protect;
 
     #[test]
     fn protected_process_is_not_dumped_and_the_limit_cannot_be_raised() {

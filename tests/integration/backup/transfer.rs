@@ -136,8 +136,10 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
              INSERT INTO auth_defaults (scope, scope_id, auth) VALUES ('org', 'org-1', '[\"claude:work\"]');
              INSERT INTO logins (login_id, instance_id, key_id, number) VALUES (gen_random_uuid(), 'inst-2', '\\x0011223344556677', 7);
              INSERT INTO job_auth (instance_id, job_id, auth) VALUES ('inst-1', 'job', '\"claude:work\"');
-             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
-             SELECT instance_id, job_id, gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example'
+             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                    state, next_attempt_at)
+             SELECT instance_id, job_id, gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example',
+                    'armed', '2036-01-01'
              FROM instances, unnest('{a,b}'::text[]) job_id",
         )
         .await;
@@ -177,8 +179,10 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
     world.instance("inst-4").await;
     world
         .sql(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
-             VALUES ('inst-4', 'new', gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example')",
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                    state, next_attempt_at)
+             VALUES ('inst-4', 'new', gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example',
+                     'armed', '2036-01-01')",
         )
         .await;
     let (code, said, _) = exported(&world.settings, &file, &["--resume"]).await;
@@ -211,8 +215,10 @@ async fn killed_export_is_resumed_and_complete() {
     let world = World::new().await;
     world
         .sql(&format!(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url)
-             SELECT 'inst-1', to_char(n, 'FM000000'), gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01', 'https://agent.example'
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                    state, next_attempt_at)
+             SELECT 'inst-1', to_char(n, 'FM000000'), gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01',
+                    'https://agent.example', 'armed', '2036-01-01'
              FROM generate_series(1, {JOBS}) n",
         ))
         .await;
