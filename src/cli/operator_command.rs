@@ -203,7 +203,8 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        on.recorded(self.args.act(), agents::run(self.args, &on, urls, &mut output::stdout())).await
+        let running = Box::pin(agents::run(self.args, &on, urls, &mut output::stdout()));
+        on.recorded(self.args.act(), running).await
     }
 }
 

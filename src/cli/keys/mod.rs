@@ -115,7 +115,7 @@ Examples:
     },
     /// Encrypt the stored secrets again, after the key-encryption key was replaced.
     ///
-    /// Signing keys and secrets of webhooks that a fallback (key_encryption_key_fallbacks) encrypts get the key-encryption key.
+    /// Signing keys and secrets of webhooks that a fallback (`key_encryption_key_fallbacks`) encrypts get the key-encryption key.
     /// It may be interrupted: run again, it does the rest. docs/keys.md has the order of the steps.
     #[command(after_help = "\
 Examples:

@@ -57,9 +57,9 @@ impl KeyOperations {
             }
         }
         // Others may have changed a secret meanwhile, so the result is read.
-        let keys = self.key_use().await?;
-        let message = message(keks, &keys, false, rewrapped);
-        Ok(Rewrapped { dry_run, rewrapped, keys, message })
+        let after = self.key_use().await?;
+        let message = message(keks, &after, false, rewrapped);
+        Ok(Rewrapped { dry_run, rewrapped, keys: after, message })
     }
 
     /// Returns the numbers of secrets by their key.
@@ -78,8 +78,8 @@ impl KeyOperations {
         }
         for (key_id, count) in logins::by_key(&self.db).await? {
             match &self.refresh_keys {
-                Some(keys) if keys.current_id() == key_id.as_slice() => used.logins_current += count,
-                Some(keys) if keys.have(&key_id) => used.logins_fallback += count,
+                Some(refresh) if refresh.current_id() == key_id.as_slice() => used.logins_current += count,
+                Some(refresh) if refresh.have(&key_id) => used.logins_fallback += count,
                 _ => used.logins_unreadable += count,
             }
         }
@@ -125,28 +125,28 @@ struct Batch {
     next: Option<String>,
 }
 
-fn message(keks: &KeyEncryptionKeys, keys: &KeyUse, dry_run: bool, rewrapped: u64) -> String {
+fn message(keks: &KeyEncryptionKeys, used: &KeyUse, dry_run: bool, rewrapped: u64) -> String {
     let many = |count: u64, one: &str| counted(i64::try_from(count).unwrap_or(i64::MAX), one);
     let mut sentences = vec![match (dry_run, rewrapped) {
         (true, _) => format!("{} would be encrypted again.", many(rewrapped, "secret")),
         (false, 0) => "Nothing had to be encrypted again.".to_owned(),
         (false, _) => format!("{} encrypted again.", many(rewrapped, "secret")),
     }];
-    sentences.push(format!("{} of the key-encryption key.", many(keys.current, "secret")));
-    if keys.logins_fallback > 0 {
+    sentences.push(format!("{} of the key-encryption key.", many(used.current, "secret")));
+    if used.logins_fallback > 0 {
         sentences.push(format!(
             "{} of a fallback: the agents get tokens of the key-encryption key at their next refresh. Keep the fallback until \
              then.",
-            many(keys.logins_fallback, "login")
+            many(used.logins_fallback, "login")
         ));
     }
-    if !keys.unreadable.is_empty() {
-        sentences.push(format!("None of the keys decrypts: {}.", keys.unreadable.join(", ")));
+    if !used.unreadable.is_empty() {
+        sentences.push(format!("None of the keys decrypts: {}.", used.unreadable.join(", ")));
     }
-    if keys.logins_unreadable > 0 {
-        sentences.push(format!("{} of none of the keys.", many(keys.logins_unreadable, "login")));
+    if used.logins_unreadable > 0 {
+        sentences.push(format!("{} of none of the used.", many(used.logins_unreadable, "login")));
     }
-    if keks.has_fallbacks() && !dry_run && keys.is_current() && keys.is_readable() {
+    if keks.has_fallbacks() && !dry_run && used.is_current() && used.is_readable() {
         sentences.push("No fallback is needed any more.".to_owned());
     }
     sentences.join(" ")
