@@ -203,8 +203,8 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        let running = Box::pin(agents::run(self.args, &on, urls, &mut output::stdout()));
-        on.recorded(self.args.act(), running).await
+        let (act, mut out) = (self.args.act(), output::stdout());
+        on.recorded(act, Box::pin(agents::run(self.args, &on, urls, &mut out))).await
     }
 }
 

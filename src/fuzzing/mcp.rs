@@ -36,13 +36,13 @@ pub fn mcp(data: &[u8]) {
     let (host, output) = tokio::io::duplex(1 << 16);
     let mut said = Vec::new();
     RUNTIME.block_on(async {
-        let served = server.serve(Cursor::new(input), output, CancellationToken::new());
+        let serving = server.serve(Cursor::new(input), output, CancellationToken::new());
         let read = async {
             let mut host = host;
             host.read_to_end(&mut said).await.expect("a pipe in memory");
         };
         // An invalid opening is an error; no line may end the server with a panic.
-        let _ = tokio::join!(served, read);
+        let _ = tokio::join!(serving, read);
     });
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let message = lenient(line);

@@ -21,7 +21,7 @@ use crate::identity::assertion::Assertion;
 use crate::instance::{AccessClaims, Issuers, KeySet, PortalKeys, TokenRules};
 
 /// The service's clock in all targets: 2027-01-15T08:00:00Z.
-const NOW: i64 = 1_800_000_000;
+const NOW: i32 = 1_800_000_000;
 const ISSUER: &str = "https://portal.example";
 const RELAY: &str = "https://portal.example/api/agent-cron/relay";
 const RELAY_KEY: &str = "sig_current_0123456789abcdefghijklmnop";
@@ -54,7 +54,7 @@ fn signed(message: &str) -> String {
 
 /// Verifies a token, and checks that the claims of an accepted one keep the rules by a lenient reader, too.
 fn verify(token: &str) -> Option<AccessClaims> {
-    let now = DateTime::from_timestamp(NOW, 0).expect("a time");
+    let now = DateTime::from_timestamp(NOW.into(), 0).expect("a time");
     let verified = ISSUERS.verify(token, now, Instant::now()).now_or_never();
     let accepted = verified.expect("pinned keys are not waited for").ok()?.claims;
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
@@ -63,10 +63,10 @@ fn verify(token: &str) -> Option<AccessClaims> {
     assert!(matches!(header["alg"].as_str(), Some("EdDSA" | "ES256")), "{header}");
     assert!(header.get("crit").is_none() && header.get("b64").is_none(), "{header}");
     assert_eq!(claims["iss"], ISSUER);
-    assert!(claims["exp"].as_f64().is_some_and(|exp| exp.floor() > (NOW - 30) as f64), "{claims}");
+    assert!(claims["exp"].as_f64().is_some_and(|exp| exp.floor() > f64::from(NOW - 30)), "{claims}");
     assert!(claims.get("purpose").is_none(), "{claims}");
     for name in ["nbf", "iat"] {
-        assert!(claims[name].as_f64().is_none_or(|at| at < (NOW + 31) as f64), "{claims}");
+        assert!(claims[name].as_f64().is_none_or(|at| at < f64::from(NOW + 31)), "{claims}");
     }
     assert_eq!(accepted.org_id.as_deref(), claims["org_id"].as_str());
     Some(accepted)
@@ -147,14 +147,14 @@ pub fn relay(data: &[u8]) {
         }
         _ => signature.to_vec(),
     };
-    let now = DateTime::from_timestamp(NOW, 0).expect("a time");
+    let now = DateTime::from_timestamp(NOW.into(), 0).expect("a time");
     if signature::verify(&presented, &keys, RELAY, body, now).is_ok() {
         let claims = presented.split(|byte| *byte == b'.').nth(1).expect("claims");
         let claims = str::from_utf8(claims).expect("base64").trim_end_matches('=');
         let claims = lenient(&URL_SAFE_NO_PAD.decode(claims).expect("base64url"));
         assert_eq!((&claims["iss"], &claims["sub"]), (&json!("Upstash"), &json!(RELAY)));
-        assert!(claims["exp"].as_f64().is_some_and(|exp| exp > NOW as f64), "{claims}");
-        assert!(claims["nbf"].as_f64().is_some_and(|nbf| nbf <= NOW as f64), "{claims}");
+        assert!(claims["exp"].as_f64().is_some_and(|exp| exp > f64::from(NOW)), "{claims}");
+        assert!(claims["nbf"].as_f64().is_some_and(|nbf| nbf <= f64::from(NOW)), "{claims}");
         assert_eq!(claims["body"].as_str().expect("a hash").trim_end_matches('='), hash);
     }
 }

@@ -242,7 +242,7 @@ async fn arming_the_same_key_again_changes_nothing() {
     let first = world.arm_at("job", at).await;
     world.tell("m-1").await;
     let before = world.rows().await;
-    assert_eq!(world.arm_at("job", at).await, first);
+    assert_eq!(world.arm_at("job", at).await, Armed { is_new_job: false, ..first });
     assert_eq!(world.rows().await, before);
 }
 

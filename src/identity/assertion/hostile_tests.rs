@@ -217,7 +217,7 @@ fn readings() -> Vec<Vec<u8>> {
         r#""x":"\ud800""#,
         r#""x":NaN"#,
         r#""x":01"#,
-        r#"'x':1"#,
+        r"'x':1",
     ]
     .map(with)
     .to_vec();

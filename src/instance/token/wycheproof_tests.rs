@@ -8,8 +8,8 @@ use crate::instance::key_set::KeySet;
 
 /// True if the header is allowed, and a key of the set made the signature.
 fn is_verified(jws: &str, jwk: &Value) -> bool {
-    let jwks = serde_json::json!({ "keys": [jwk] }).to_string();
-    let Ok(keys) = KeySet::from_jwks(jwks.as_bytes()) else { return false };
+    let document = serde_json::json!({ "keys": [jwk] }).to_string();
+    let Ok(keys) = KeySet::from_jwks(document.as_bytes()) else { return false };
     let Some((message, signature)) = jws.rsplit_once('.') else { return false };
     let Some((header, payload)) = message.split_once('.') else { return false };
     let Ok(header) = part::<Header>(header, TokenError::Malformed) else { return false };

@@ -2,7 +2,7 @@
 
 stdin:  {"times": ["…"], "json": ["<base64>"], "urls": ["…"], "tokens": {"jwks": …, "issuer": "…", "tokens": ["…"]}}
 stdout: {"times": [microseconds since 1970 or null], "json": [{"value": …} or null], "written": [["…", microseconds]],
-         "urls": [[{"scheme", "host", "port"} or null, by urllib and by rfc3986]], "tokens": [claims or null]}
+         "urls": [[{"scheme", "host", "port"} or null, by urllib and by rfc3986]], "tokens": [{"client_id", "org_id"} or null]}
 
 Each member of stdin is optional. `written` are random texts of isoformat(), which real agents send.
 """
@@ -76,10 +76,10 @@ def by_rfc3986(text):
 
 
 def verified(token, keys, issuer):
-    """Returns the claims by the rules that PyJWT and nas-cron share."""
+    """Returns the claims that are compared, by the rules that PyJWT and nas-cron share."""
     try:
         key = keys[jwt.get_unverified_header(token)["kid"]]
-        return jwt.decode(
+        claims = jwt.decode(
             token,
             key,
             algorithms=["ES256", "ES384", "EdDSA", "RS256", "PS256"],
@@ -87,6 +87,9 @@ def verified(token, keys, issuer):
             leeway=30,
             options={"require": ["exp", "iss"], "verify_aud": False},
         )
+        texts = {name: claims[name] for name in ("client_id", "org_id") if isinstance(claims.get(name), str)}
+        # Half a surrogate pair is no text for the reader of this output.
+        return {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
     except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError):
         return None
 

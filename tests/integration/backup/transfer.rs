@@ -163,7 +163,6 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
         // Some agents are there twice.
         let agents = |text: &str| text.lines().filter(|line| line.contains("\"agent\"")).count();
         let again = match kept {
-            0..=3 => 0,
             4..=7 => 3,
             8..=9 => 2,
             10..=11 => 1,
@@ -211,7 +210,7 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
 
 #[tokio::test]
 async fn killed_export_is_resumed_and_complete() {
-    const JOBS: i64 = 30_000;
+    const JOBS: usize = 30_000;
     let world = World::new().await;
     world
         .sql(&format!(
@@ -245,9 +244,9 @@ async fn killed_export_is_resumed_and_complete() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("Going on after line ") && !said.contains("after line 0,"), "{said}");
     let mut jobs: Vec<_> = whole.lines().filter(|line| line.contains("\"one_shot\"")).collect();
-    assert_eq!(jobs.len(), JOBS as usize);
+    assert_eq!(jobs.len(), JOBS);
     jobs.dedup();
-    assert_eq!(jobs.len(), JOBS as usize, "none is there twice");
+    assert_eq!(jobs.len(), JOBS, "none is there twice");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn stuck_outbox_rows_and_an_unfinished_switch_are_reported() {
         &settings,
         "move",
         "warning",
-        "switch to nats is unfinished: 1 one-shots to move",
+        "switch to nats is unfinished: 1 one-shot to move",
         "backend switch nats",
     )
     .await;

@@ -167,7 +167,7 @@ async fn deliveries_in_a_partition_that_was_too_large_to_index_are_not_examined(
     // A hole in the file, which reads as empty pages.
     OpenOptions::new().write(true).open(file).unwrap().set_len(300 << 20).unwrap();
     chains.sql(include_str!("../../../migrations/0008_recent_deliveries.sql")).await;
-    assert_eq!(chains.one::<Vec<String>>(WITHOUT_INDEX).await, [week.clone()]);
+    assert_eq!(chains.one::<Vec<String>>(WITHOUT_INDEX).await, std::slice::from_ref(&week));
     let begins = format!(
         "SELECT examined_until = (to_date('{}', 'YYYYMMDD') + 8)::timestamp AT TIME ZONE 'UTC' FROM rearm_watch",
         week.trim_start_matches("fires_"),

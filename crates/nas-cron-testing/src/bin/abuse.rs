@@ -88,6 +88,8 @@ async fn main() -> ExitCode {
     }
     println!("{markdown}");
     let violations = report.violations(true);
-    violations.iter().for_each(|violation| eprintln!("{violation}"));
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
     ExitCode::from(u8::from(!violations.is_empty()))
 }

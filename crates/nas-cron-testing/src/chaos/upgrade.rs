@@ -159,7 +159,7 @@ impl Report {
             match finding {
                 Finding::Failed | Finding::Broken => phase.failed += 1,
                 Finding::Early | Finding::Overlap | Finding::BadToken | Finding::UnknownKey => {
-                    phase.wrong += 1
+                    phase.wrong += 1;
                 }
                 // At-least-once delivery allows it.
                 Finding::Repeated => continue,

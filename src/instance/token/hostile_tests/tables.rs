@@ -1,5 +1,7 @@
 //! The hostile tokens.
 
+#![expect(clippy::too_many_lines, reason = "tables")]
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use nas_cron_jwt::testing::{Signing, jwks};
@@ -103,7 +105,7 @@ pub(super) fn headers(portal: &Signing, stranger: &Signing) -> Vec<Hostile> {
         format!(r#" {{"kid":"k","alg":"{own}"}}"#),
         format!("\u{feff}{{\"kid\":\"k\",\"alg\":\"{own}\"}}"),
         format!(r#"[{{"kid":"k","alg":"{own}"}}]"#),
-        format!(r#"{{'kid':'k','alg':'{own}'}}"#),
+        format!(r"{{'kid':'k','alg':'{own}'}}"),
         r#"{"kid":"k"}"#.to_owned(),
         "{}".to_owned(),
         "null".to_owned(),
@@ -358,7 +360,7 @@ pub(super) fn claims(portal: &Signing) -> Vec<Hostile> {
     ] {
         add("as a whole", whole);
     }
-    let invalid = [text[..text.len() - 1].as_bytes(), b",\"x\":\"\xff\"}"].concat();
+    let invalid = [&text.as_bytes()[..text.len() - 1], b",\"x\":\"\xff\"}"].concat();
     found.push(("invalid UTF-8".to_owned(), sign(portal, &header, &invalid)));
     found
 }
