@@ -41,18 +41,19 @@ pub struct Rotation {
     pub succeeded: bool,
 }
 
-/// Takes the next step of a rotation every `period`, forever, and passes it to `done`.
+/// Takes a step of a rotation every `period`, `steps` in all, and passes each to `done`.
 pub(super) async fn rotate(
     binary: PathBuf,
     environment: Vec<(&'static str, String)>,
     period: Duration,
+    steps: usize,
     done: impl Fn(Rotation),
 ) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is immediate.
     ticks.tick().await;
-    for kind in KINDS.into_iter().cycle() {
+    for kind in KINDS.into_iter().cycle().take(steps) {
         ticks.tick().await;
         let begin = now();
         let succeeded = run(&binary, &environment, kind).await;

@@ -29,7 +29,7 @@ const KEPT: i64 = 5 * 60 * 1_000_000;
 /// Number of intervals between steps of key rotations in a run.
 const ROTATIONS: u32 = 15;
 /// Minimum interval between two steps.
-const ROTATE_EVERY: Duration = Duration::from_secs(8);
+const ROTATE_EVERY: Duration = Duration::from_secs(5);
 /// Maximum interval between samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Minimum samples of a run.
@@ -179,7 +179,9 @@ impl Watch {
             stage.settings.environment().map(|(name, value)| (name, value.to_owned())).collect();
         let (binary, all): (_, Arc<Mutex<Vec<Rotation>>>) = (binary.to_owned(), Arc::clone(&rotations));
         let period = ROTATE_EVERY.max(length / ROTATIONS);
-        tasks.spawn(rotations::rotate(binary, environment, period, move |rotation| {
+        // None begins when the run ends: a command that is interrupted may have its effect all the same.
+        let steps = usize::try_from(length.as_secs() / period.as_secs()).expect("a few").saturating_sub(1);
+        tasks.spawn(rotations::rotate(binary, environment, period, steps, move |rotation| {
             all.lock().push(rotation);
         }));
         Self { tasks, samples, rotations }
