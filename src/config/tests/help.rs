@@ -110,34 +110,32 @@ fn the_flags_are_sound_and_their_help_teaches() {
               [env: NAS_CRON_ISSUERS_FILE] [default: only the portal]
 
     Keys:
-          --signing-alg <NAME>                        Algorithm of newly generated signing keys. ES256 signs about
-                                                      28 times faster than RS256. [env: NAS_CRON_SIGNING_ALG]
-                                                      [default: ES256]
-          --key-rotation-period <DURATION>            Time after which the next signing key replaces the current
-                                                      one. [env: NAS_CRON_KEY_ROTATION_PERIOD] [default: 90d]
-          --key-encryption-key <BASE64>               Key that encrypts the private signing keys and the secrets
-                                                      of webhooks at rest: 32 bytes in base64, the same on every
-                                                      replica. Generate one with `openssl rand -base64 32`.
-                                                      Visible to other users of the machine in the process list;
-                                                      prefer the variable or the file. [env:
-                                                      NAS_CRON_KEY_ENCRYPTION_KEY] [default: none; `serve` refuses
-                                                      to start if signing keys are stored in the database]
-          --key-encryption-key-file <FILE>            File that contains key_encryption_key [env:
-                                                      NAS_CRON_KEY_ENCRYPTION_KEY_FILE]
-          --key-encryption-key-fallbacks <BASE64,…>   Further key-encryption keys, which only decrypt: the
-                                                      previous one until `nas-cron keys rewrap` is done, or the
-                                                      next one before the change. In a file: one on each line.
-                                                      Visible to other users of the machine in the process list;
-                                                      prefer the variable or the file. [env:
-                                                      NAS_CRON_KEY_ENCRYPTION_KEY_FALLBACKS] [default: none]
-          --key-encryption-key-fallbacks-file <FILE>  File that contains key_encryption_key_fallbacks [env:
-                                                      NAS_CRON_KEY_ENCRYPTION_KEY_FALLBACKS_FILE]
-          --agents-jwks-url <URL>                     URL from which agents fetch the public keys of fire tokens.
-                                                      An imported key is activated only after it is visible there.
-                                                      [env: NAS_CRON_AGENTS_JWKS_URL] [default:
-                                                      {public_url}/api/agent-cron/jwks.json]
-          --fire-token-ttl <DURATION>                 Lifetime of a fire token. [env: NAS_CRON_FIRE_TOKEN_TTL]
-                                                      [default: 90s]
+          --signing-alg <NAME>
+              Algorithm of newly generated signing keys. ES256 signs about 28 times faster than RS256. [env:
+              NAS_CRON_SIGNING_ALG] [default: ES256]
+          --key-rotation-period <DURATION>
+              Time after which the next signing key replaces the current one. [env: NAS_CRON_KEY_ROTATION_PERIOD]
+              [default: 90d]
+          --key-encryption-key <BASE64>
+              Key that encrypts the private signing keys and the secrets of webhooks at rest: 32 bytes in base64,
+              the same on every replica. Generate one with `openssl rand -base64 32`. Visible to other users of
+              the machine in the process list; prefer the variable or the file. [env: NAS_CRON_KEY_ENCRYPTION_KEY]
+              [default: none; `serve` refuses to start if signing keys are stored in the database]
+          --key-encryption-key-file <FILE>
+              File that contains key_encryption_key [env: NAS_CRON_KEY_ENCRYPTION_KEY_FILE]
+          --key-encryption-key-fallbacks <BASE64,…>
+              Further key-encryption keys, which only decrypt: the previous one until `nas-cron keys rewrap` is
+              done, or the next one before the change. In a file: one on each line. Visible to other users of the
+              machine in the process list; prefer the variable or the file. [env:
+              NAS_CRON_KEY_ENCRYPTION_KEY_FALLBACKS] [default: none]
+          --key-encryption-key-fallbacks-file <FILE>
+              File that contains key_encryption_key_fallbacks [env: NAS_CRON_KEY_ENCRYPTION_KEY_FALLBACKS_FILE]
+          --agents-jwks-url <URL>
+              URL from which agents fetch the public keys of fire tokens. An imported key is activated only after
+              it is visible there. [env: NAS_CRON_AGENTS_JWKS_URL] [default:
+              {public_url}/api/agent-cron/jwks.json]
+          --fire-token-ttl <DURATION>
+              Lifetime of a fire token. [env: NAS_CRON_FIRE_TOKEN_TTL] [default: 90s]
 
     Agent identity:
           --agent-identity[=<BOOL>]            Allow agents to register an Ed25519 key and to call with
@@ -158,11 +156,11 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                         tokens. [env: NAS_CRON_AUDIT_RETENTION] [default: 400d]
 
     Quotas:
-          --jobs-per-instance <N>       Maximum armed jobs of one agent instance. A new job beyond it is answered
-                                        with 429; jobs that are known are always armed again. [env:
-                                        NAS_CRON_JOBS_PER_INSTANCE] [default: 10000]
-          --jobs-per-org <N>            Maximum armed jobs of all agent instances of one org together. [env:
-                                        NAS_CRON_JOBS_PER_ORG] [default: 1000000]
+          --jobs-per-instance <N>  Maximum armed jobs of one agent instance. A new job beyond it is answered with
+                                   429; jobs that are known are always armed again. [env:
+                                   NAS_CRON_JOBS_PER_INSTANCE] [default: 10000]
+          --jobs-per-org <N>       Maximum armed jobs of all agent instances of one org together. [env:
+                                   NAS_CRON_JOBS_PER_ORG] [default: 1000000]
 
     Fires:
           --callback-allow <CIDR,…>     Non-public networks whose agents may be called, also over plain http. A

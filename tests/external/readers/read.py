@@ -88,7 +88,7 @@ def verified(token, keys, issuer):
             options={"require": ["exp", "iss"], "verify_aud": False},
         )
         texts = {name: claims[name] for name in ("client_id", "org_id") if isinstance(claims.get(name), str)}
-        # Half a surrogate pair is no text for the reader of this output.
+        # The reader of this output refuses half a surrogate pair.
         return {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
     except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError):
         return None

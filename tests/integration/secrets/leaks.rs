@@ -103,6 +103,7 @@ async fn no_secret_that_is_used_is_logged_printed_shown_or_exported() {
             .with("NAS_CRON_EVENT_GROUP_INTERVAL", "0s")
             .with("NAS_CRON_RETRY_GIVE_UP_AFTER", "1s")
             .with("NAS_CRON_RETRY_CAP", "1s")
+            .with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "1s")
     })
     .await;
     secrets.extend(Secret::jwt("access token", &world.token));
