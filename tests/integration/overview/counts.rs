@@ -24,16 +24,20 @@ async fn troubled() -> Admin {
     {
         admin.store(instance, job, state, &[]).await;
     }
-    admin.store("inst-1", "held", "armed", &[("parked", "'hold'")]).await;
-    admin.store("other", "behind", "waiting", &[("parked", "'unreachable'")]).await;
-    admin.store_dormant("quiet").await;
+    // Before what it holds: maintenance releases what nothing holds.
     admin
         .world
         .sql("INSERT INTO holds VALUES ('instance', 'inst-1', 'maintenance', now() - interval '5 min')")
         .await;
+    admin.store("inst-1", "held", "armed", &[("parked", "'hold'")]).await;
+    admin.store_dormant("quiet").await;
+    admin.store("other", "behind", "waiting", &[]).await;
     admin
         .world
-        .sql("UPDATE instances SET unreachable_since = now(), probe_job_id = 'behind' WHERE instance_id = 'other'")
+        .sql(
+            "UPDATE one_shots SET parked = 'unreachable' WHERE job_id = 'behind';
+             UPDATE instances SET unreachable_since = now(), probe_job_id = 'behind' WHERE instance_id = 'other'",
+        )
         .await;
     admin
 }
