@@ -116,9 +116,9 @@ fn is_race(error: &DbError) -> bool {
 
 /// Provisions different jobs in one statement: those that have a one-shot, or else, if none has one, those that have none and
 /// are admitted. Then no statement waits for another one's new row while it holds a lock, so that there is no deadlock. Returns
-/// the line of each job whose instance exists as it was seen, and its result unless it is left for the next statement. Fails with a conflict if a
-/// new job is not new any more: with `ON CONFLICT`, each row would be locked before it is updated or marked as final after
-/// it is inserted, which is one more record in the write-ahead log.
+/// the line of each job whose instance exists as it was seen, and its result unless it is left for the next statement. Fails
+/// with a conflict if a new job is not new any more: with `ON CONFLICT`, each row would be locked before it is updated or marked
+/// as final after it is inserted, which is one more record in the write-ahead log.
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 async fn provision_jobs(
     db: &Db,

@@ -111,7 +111,7 @@ fn rest(last: Option<ExportPlace>) -> Vec<(ExportPart, Option<[String; 3]>)> {
     let mut rest = Vec::new();
     match part {
         ExportPart::Agents => {}
-        // What follows may belong to agents that were registered meanwhile. Importing an agent twice changes nothing.
+        // Later lines may belong to agents that were registered meanwhile. Importing an agent twice changes nothing.
         ExportPart::Logins | ExportPart::Auth => rest.push((ExportPart::Agents, None)),
         // They are ordered by agent, and that of the last one is written.
         ExportPart::OneShots => {

@@ -115,7 +115,7 @@ fn fields() -> Vec<String> {
             fields[field] = json!(text);
             found.push(signed(&fields).to_string());
         }
-        // What was signed is exchanged afterwards.
+        // The field is exchanged after it was signed.
         let mut fields = good();
         fields[field] =
             if field == "timestamp" { json!("2027-01-15T08:00:01Z") } else { json!(AGENT.replace('7', "8")) };

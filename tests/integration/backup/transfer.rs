@@ -193,7 +193,7 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
     assert!(ok, "{report}");
     assert_eq!((count(&there, "instances").await, count(&there, "one_shots").await), (4, 7), "{report}");
 
-    // What cannot be resumed changes nothing.
+    // A file that cannot be resumed stays as it is.
     for (content, problem) in
         [(None, "export without --resume"), (Some("{}\n"), "line 1 of"), (Some("x\ny\nz"), "line 2 of")]
     {

@@ -167,7 +167,7 @@ async fn backend_is_switched_after_a_count_and_the_pages_show_what_is_left() {
     assert_eq!(outcomes, ["refused", "done", "done", "done", "refused"]);
     assert_eq!(switched[1].1, json!({"backend": "nats"}));
 
-    // What no replica has cancelled yet at a backend that is not configured here.
+    // A wake-up that no replica has cancelled yet, at a backend that is not configured here.
     ops.world
         .sql(
             "INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at, state, next_try_at)
