@@ -81,7 +81,7 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &Cancellat
         for one in wake_ups::counts(db).await? {
             metrics::set_wake_ups(
                 one.backend,
-                [("wanted", one.wanted), ("armed", one.armed), ("unwanted", one.unwanted)],
+                [("wanted", one.wanted.count), ("armed", one.armed.count), ("unwanted", one.unwanted.count)],
             );
         }
     }

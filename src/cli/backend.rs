@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, counted, or_dash, relative, shortened};
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::admin_api::Count;
 use tokio_util::sync::CancellationToken;
 
 use super::audited::Audited;
@@ -42,7 +43,7 @@ enum BackendCommand {
     /// Reachability is tested from this machine with the settings of this command, or with --server from the server.
     #[command(after_help = "\
 Columns:
-  ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
+  ONE-SHOTS  one-shots whose next wake-up comes from the backend; those that are withheld have none
   WANTED     wake-ups that are not yet armed at the backend
   ARMED      wake-ups that the backend has confirmed
   UNWANTED   wake-ups that are not yet cancelled at the backend
@@ -110,7 +111,7 @@ fn status_text(status: &BackendStatus, now: DateTime<Utc>) -> String {
     for one in backends {
         let counts = &one.counts;
         let postgres = counts.backend == BackendName::Postgres;
-        let count = |count: i64| if postgres { "-".to_owned() } else { count.to_string() };
+        let count = |count: Count| if postgres { "-".to_owned() } else { count.to_string() };
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let error = one.error.as_ref().or(counts.last_error.as_ref());
         table.add_row([
@@ -122,7 +123,7 @@ fn status_text(status: &BackendStatus, now: DateTime<Utc>) -> String {
             count(counts.armed),
             count(counts.unwanted),
             count(counts.overdue),
-            count(counts.missed),
+            if postgres { "-".to_owned() } else { counts.missed.to_string() },
             or_dash(error.map(|error| shortened(&terminal::printable(error), 60))),
         ]);
     }
@@ -184,12 +185,12 @@ mod tests {
     fn standing(backend: BackendName, one_shots: i64) -> Standing {
         let counts = BackendCounts {
             backend,
-            one_shots,
-            wanted: 0,
-            postponed: 0,
-            armed: 0,
-            unwanted: 0,
-            overdue: 0,
+            one_shots: Count::exactly(one_shots),
+            wanted: Count::default(),
+            postponed: Count::default(),
+            armed: Count::default(),
+            unwanted: Count::default(),
+            overdue: Count::default(),
             missed: 0,
             last_error: None,
         };
@@ -200,13 +201,13 @@ mod tests {
     fn status_shows_an_unfinished_switch() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let mut nats = standing(BackendName::Nats, 9_000);
-        (nats.counts.wanted, nats.counts.armed) = (400, 8_600);
+        (nats.counts.wanted, nats.counts.armed) = (Count::exactly(400), Count::up_to(8_600, 8_600));
         let mut qstash = standing(BackendName::Qstash, 0);
-        qstash.counts.unwanted = 12;
+        qstash.counts.unwanted = Count::exactly(12);
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, postponed: 1, last_error: None };
-        (nats.counts.overdue, nats.counts.missed) = (2, 31);
+        (nats.counts.overdue, nats.counts.missed) = (Count::exactly(2), 31);
         let backends = vec![standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         let status = BackendStatus {
             active: BackendName::Nats,
@@ -219,11 +220,11 @@ mod tests {
         insta::assert_snapshot!(status_text(&status, now), @"
         Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  OVERDUE  MISSED  LAST ERROR
-        postgres       yes         yes        1003       -       -      -         -        -       -
-        qstash         yes         no         0          0       0      12        0        0       did not answer in time
-        qstash_direct  no          -          0          0       0      0         0        0       -
-        nats           yes         yes        9000       400     8600   0         2        31      -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED         UNWANTED  OVERDUE  MISSED  LAST ERROR
+        postgres       yes         yes        1003       -       -             -         -        -       -
+        qstash         yes         no         0          0       0             12        0        0       did not answer in time
+        qstash_direct  no          -          0          0       0             0         0        0       -
+        nats           yes         yes        9000       400     8600 or more  0         2        31      -
 
         1 wake-up is further in the future than nats accepts, and will be armed there later.
 
@@ -287,7 +288,7 @@ mod tests {
                   Print help (see a summary with '-h')
 
         Columns:
-          ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
+          ONE-SHOTS  one-shots whose next wake-up comes from the backend; those that are withheld have none
           WANTED     wake-ups that are not yet armed at the backend
           ARMED      wake-ups that the backend has confirmed
           UNWANTED   wake-ups that are not yet cancelled at the backend

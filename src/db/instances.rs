@@ -137,6 +137,11 @@ async fn read_by_session(
     Ok(found.collect())
 }
 
+/// Returns whether there are any instances.
+pub(super) async fn exist(db: &Db) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM instances) AS "exist!""#).fetch_one(db).await?)
+}
+
 /// Executes the statements about callers with no caller.
 pub(super) async fn read_nothing(db: &Db) -> DbResult<()> {
     read_by_id(db.clone(), Vec::new()).await?;

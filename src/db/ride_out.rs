@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use futures::FutureExt;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Db, DbError, DbResult, pooler};
@@ -22,9 +23,19 @@ const CONTENDED: Duration = Duration::from_millis(10);
 const UNATTENDED: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
 
-/// Runs `op` until it succeeds, fails permanently, or `deadline` passes; returns the last error. The service retries,
-/// because real agents do not retry a failed provision
-/// (docs/contract.md#invariant-9-short-outages-fail-no-provision).
+/// What a failure is followed by.
+enum Next {
+    /// Another attempt at once: the statement conflicted with another one.
+    AtOnce,
+    /// Another attempt after a pause: the database is unavailable.
+    Later,
+    /// Nothing.
+    Nothing,
+}
+
+/// Runs `op` until it succeeds, fails permanently, or `deadline` passes; returns the last error. If the deadline ends an
+/// attempt, that is the error of the attempt before, which says more. The service retries, because real agents do not retry a
+/// failed provision (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 ///
 /// `op` must be safe to run twice: it may have taken effect although it failed (the connection broke after the
 /// commit). At the deadline, it is dropped even in the middle of a statement.
@@ -32,27 +43,43 @@ pub async fn ride_out<T, F>(deadline: Instant, mut op: impl FnMut() -> F) -> DbR
 where
     F: Future<Output = DbResult<T>>,
 {
-    // Not an async block, which would store the statement's future twice.
-    let attempt = || {
-        timeout_at(deadline, op()).map(|done| {
-            done.unwrap_or(Err(DbError::Unavailable("no answer before the request's deadline".into())))
-        })
+    let last = Mutex::new(None);
+    let failed = |error: DbError| {
+        let next = match error {
+            DbError::Contended(_) => Next::AtOnce,
+            DbError::Unavailable(_) => Next::Later,
+            _ => Next::Nothing,
+        };
+        *last.lock() = Some(error);
+        next
     };
+    let out_of_time = || {
+        let no_answer = || DbError::Unavailable("no answer before the request's deadline".into());
+        last.lock().get_or_insert_with(no_answer);
+        Next::Nothing
+    };
+    // Not an async block, which would store the statement's future twice.
+    let attempt =
+        || timeout_at(deadline, op()).map(|done| done.map_err(|_| out_of_time())?.map_err(failed));
     let mut unavailable = UNAVAILABLE.build();
     attempt
         .retry(ConstantBuilder::new().without_max_times())
-        .when(DbError::is_transient)
-        .adjust(|error, _| {
+        .when(|next| !matches!(next, Next::Nothing))
+        .adjust(|next, _| {
             // A conflict does not advance the back-off for outages.
-            let pause = if matches!(error, DbError::Contended(_)) {
-                CONTENDED.mul_f64(rand::random())
-            } else {
-                unavailable.next()?
+            let pause = match next {
+                Next::AtOnce => CONTENDED.mul_f64(rand::random()),
+                Next::Later | Next::Nothing => unavailable.next()?,
             };
             (Instant::now() + pause < deadline).then_some(pause)
         })
-        .notify(|error, _| tracing::debug!(%error, "database statement failed; retrying"))
+        .notify(|_, _| {
+            if let Some(error) = last.lock().as_ref() {
+                tracing::debug!(%error, "database statement failed; retrying");
+            }
+        })
         .await
+        .map_err(|_| last.lock().take().expect("each failure stores its error"))
 }
 
 /// Checks at the start of a process that the database is reachable and keeps sessions. Waits up to `within` for a
@@ -114,6 +141,18 @@ mod tests {
         let hung: DbResult<()> = ride_out(deadline, std::future::pending).await;
         assert!(matches!(hung, Err(DbError::Unavailable(_))));
         assert_eq!(Instant::now(), deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cause_is_known_if_the_last_attempt_only_runs_out_of_time() {
+        let tries = Cell::new(0);
+        let failed: DbResult<()> = ride_out(Instant::now() + Duration::from_secs(2), || {
+            tries.set(tries.get() + 1);
+            let refused = tries.get() == 1;
+            async move { if refused { Err(unavailable()) } else { std::future::pending().await } }
+        })
+        .await;
+        assert!(failed.unwrap_err().to_string().contains("no connection in time"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,10 +14,13 @@ const EXECUTIONS: usize = 6;
 /// Time after which the callers do better without it.
 const AT_MOST: Duration = Duration::from_secs(5);
 
-/// Opens sessions, and executes the statements of a provision on each, with nothing to provision. Failures have no effect: a
-/// session plans what it has not planned yet.
+/// Opens sessions, and executes the statements of a provision on each, with nothing to provision. A service without agents
+/// has no callers to wait for them. Failures have no effect: a session plans what it has not planned yet.
 pub async fn warm_up(db: Db, rules: ArmRules) {
     let rounds = async {
+        if !instances::exist(&db).await.unwrap_or(true) {
+            return;
+        }
         for _ in 0..EXECUTIONS {
             // At the same time, so that each takes a session of its own.
             join_all((0..SESSIONS).map(|_| async {

@@ -56,23 +56,23 @@ impl Left {
     }
 }
 
-/// Number of a backend's one-shots and outbox rows.
+/// Number of a backend's one-shots and outbox rows. Of each kind, 20,000 are counted at most.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct BackendCounts {
     /// The backend.
     pub backend: BackendName,
-    /// Armed one-shots whose first wake-up comes from this backend.
-    pub one_shots: i64,
+    /// One-shots whose next wake-up comes from this backend. Those that are withheld have none.
+    pub one_shots: Count,
     /// Outbox rows in the state wanted: wake-ups that are not yet armed at the backend.
-    pub wanted: i64,
+    pub wanted: Count,
     /// Number of `wanted` rows that are too far ahead for the backend.
-    pub postponed: i64,
+    pub postponed: Count,
     /// Outbox rows in the state armed: wake-ups that the backend has confirmed.
-    pub armed: i64,
+    pub armed: Count,
     /// Outbox rows in the state unwanted: wake-ups that are not yet cancelled at the backend.
-    pub unwanted: i64,
+    pub unwanted: Count,
     /// One-shots that are due and whose wake-up has not arrived. Each is a backend miss if the grace period ends first.
-    pub overdue: i64,
+    pub overdue: Count,
     /// Wake-ups that the backend has missed so far.
     pub missed: i64,
     /// The last error of a call to the backend, if orders are still pending.

@@ -21,7 +21,8 @@ pub(super) fn describe() {
     describe_counter!(WAKE_UPS, "Wake-ups received from external backends, by backend and result");
     describe_gauge!(
         OUTBOX_ROWS,
-        "Outbox rows, by backend and state: wanted (not yet handed over), armed (handed over), unwanted (to be cancelled)"
+        "Outbox rows, by backend and state: wanted (not yet handed over), armed (handed over), unwanted (to be cancelled); \
+         at most 20,000 are counted of each"
     );
     describe_counter!(RELAY_REJECTED, "Relay requests without a valid signature, by reason");
     for backend in BackendName::ALL.iter().filter(|backend| **backend != BackendName::Postgres) {

@@ -17,6 +17,9 @@ use crate::db::{Db, overview, wake_ups};
 use crate::directory::again;
 use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 
+/// Maximum number of one-shots of a backend that a dry run counts: about a second.
+pub const PLANNED: i64 = 3_000_000;
+
 /// The operations on the scheduler backends, with those that are configured here.
 #[derive(Clone, Debug)]
 pub struct BackendOperations {
@@ -173,16 +176,15 @@ impl BackendOperations {
         Standing { configured: self.has(counts.backend), limits, answers, error, counts }
     }
 
-    /// Describes a switch to `to` without changing anything.
+    /// Describes a switch to `to` without changing anything. Counts at most [`PLANNED`] one-shots of each backend.
     pub async fn plan_switch(&self, to: BackendName) -> OperationResult<BackendSwitch> {
         let active = self.active().await?;
         let error = self.check_usable(to, true).await?;
         let left = if active.backend == to {
             wake_ups::left(&self.db, active.switched_at).await?
         } else {
-            let counts = wake_ups::counts(&self.db).await?;
-            let others = counts.iter().filter(|one| one.backend != to);
-            Left { to_move: others.map(|one| one.one_shots).sum(), ..Left::default() }
+            let to_move = overview::movable(&self.db, to, PLANNED).await?;
+            Left { to_move: to_move.count, ..Left::default() }
         };
         let (from, generation) = (active.backend, active.generation);
         Ok(BackendSwitch { dry_run: true, from, to, switched: from != to, generation, left, error })
@@ -192,7 +194,7 @@ impl BackendOperations {
     pub async fn preview_switch(&self, to: BackendName) -> OperationResult<SwitchPreview> {
         let ActiveBackend { backend: from, generation, .. } = self.active().await?;
         let error = self.check_usable(to, true).await?;
-        let to_move = overview::movable(&self.db, to).await?;
+        let to_move = overview::movable(&self.db, to, overview::COUNTED).await?;
         Ok(SwitchPreview { from, to, generation, to_move, error })
     }
 

@@ -21,7 +21,7 @@ use crate::backends::moving;
 use crate::cli::operator::{AdminClient, Place};
 use crate::db::{DbResult, directory, ride_out, wake_ups};
 use crate::domain::active_backend::Left;
-use crate::operations::backends::{BackendOperations, BackendStatus, BackendSwitch, plan_text};
+use crate::operations::backends::{BackendOperations, BackendStatus, BackendSwitch, PLANNED, plan_text};
 
 /// Concurrent rounds of arming and cancelling per backend.
 const ROUNDS: usize = 4;
@@ -148,7 +148,7 @@ fn plan(plan: &BackendSwitch, json: bool, out: &mut dyn Write) -> anyhow::Result
     if json {
         terminal::json(out, plan)?;
     } else {
-        writeln!(out, "{}", plan_text(*from, *to, Count::exactly(left.to_move)))?;
+        writeln!(out, "{}", plan_text(*from, *to, Count::up_to(left.to_move, PLANNED)))?;
     }
     match &plan.error {
         Some(error) => bail!("{to} {}: fix it first, or use --force", terminal::printable(error)),

@@ -1,4 +1,4 @@
-//! The work of a switch of backends, counted up to the limit. [`crate::db::wake_ups::left`] counts all of it.
+//! The work of a switch of backends, counted up to a limit. [`crate::db::wake_ups::left`] counts all of it.
 
 use nas_cron_protocol::BackendName;
 use nas_cron_protocol::admin_api::{Count, SwitchBacklog};
@@ -63,14 +63,14 @@ pub async fn switch_backlog(db: &Db, active: &ActiveBackend) -> DbResult<SwitchB
     })
 }
 
-/// Counts the one-shots that a switch to this backend would move.
-pub async fn movable(db: &Db, to: BackendName) -> DbResult<Count> {
+/// Counts the one-shots that a switch to this backend would move, up to `limit` from each backend.
+pub async fn movable(db: &Db, to: BackendName, limit: i64) -> DbResult<Count> {
     let row = sqlx::query!(
         r#"
         WITH others AS (
             (SELECT state = 'armed' AS moves FROM one_shots
              WHERE $2::scheduler_backend <> 'postgres' AND next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL
-             ORDER BY next_attempt_at LIMIT $1 /* counted */)
+             ORDER BY next_attempt_at LIMIT $1 /* limit */)
             UNION ALL
             (SELECT true FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend) CROSS JOIN LATERAL (
                 SELECT FROM one_shots o WHERE o.awaits = b.backend AND b.backend <> $2 /* to */
@@ -78,7 +78,7 @@ pub async fn movable(db: &Db, to: BackendName) -> DbResult<Count> {
         )
         SELECT count(*) FILTER (WHERE moves) AS "moves!", count(*) >= $1 AS "more!" FROM others
         "#,
-        COUNTED,
+        limit,
         Word(to) as Word<BackendName>,
     )
     .fetch_one(db)

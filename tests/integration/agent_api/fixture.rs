@@ -38,6 +38,7 @@ impl World {
         let (_, url) = database().await;
         let (portal, agents) = (Portal::start().await, Agents::start().await);
         let settings = change(Settings::new(&url, &portal).with("NAS_CRON_MIGRATE", "false"));
+        let service = Service::start(&settings).await;
         let pool = PgPool::connect(&url).await.unwrap();
         sqlx::raw_sql(
             "INSERT INTO instances (instance_id, org_id, bootstrap_session_id) \
@@ -46,7 +47,6 @@ impl World {
         .execute(&pool)
         .await
         .unwrap();
-        let service = Service::start(&settings).await;
         let token = portal.session_token("org-1", "sid-1");
         Self { portal, agents, service, token, settings, pool, http: client() }
     }

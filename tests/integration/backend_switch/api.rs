@@ -36,7 +36,7 @@ async fn a_switch_over_the_api_counts_first_and_the_replica_moves_everything() {
     }
     let before = backends(&world).await;
     assert_eq!((&before["active"], &before["generation"]), (&json!("postgres"), &json!(1)));
-    assert_eq!(before["backends"][0]["one_shots"], 30, "{before}");
+    assert_eq!(before["backends"][0]["one_shots"]["count"], 30, "{before}");
     assert_eq!(before["backends"][3]["answers"], true, "{before}");
 
     let (status, plan) = switch(&world, json!({"backend": "nats", "dry_run": true})).await;
@@ -49,11 +49,11 @@ async fn a_switch_over_the_api_counts_first_and_the_replica_moves_everything() {
     // This replica begins at once, and not with its next round.
     let moved = eventually("everything is moved", async || {
         let now = backends(&world).await;
-        (now["unfinished"] == false && now["backends"][3]["armed"] == 30).then_some(now)
+        (now["unfinished"] == false && now["backends"][3]["armed"]["count"] == 30).then_some(now)
     })
     .await;
     assert_eq!(
-        (&moved["active"], &moved["backends"][0]["one_shots"]),
+        (&moved["active"], &moved["backends"][0]["one_shots"]["count"]),
         (&json!("nats"), &json!(0)),
         "{moved}"
     );
@@ -77,7 +77,7 @@ async fn a_switch_over_the_api_counts_first_and_the_replica_moves_everything() {
     assert_eq!(plan, "A switch from nats to postgres would move up to 30 one-shots. Nothing was changed.\n");
     let report: Value = serde_json::from_str(&run(&["switch", "postgres", "--json"]).await).unwrap();
     assert_eq!((&report["active"], &report["finished"]), (&json!("postgres"), &json!(true)), "{report}");
-    assert_eq!(backends(&world).await["backends"][0]["one_shots"], 30);
+    assert_eq!(backends(&world).await["backends"][0]["one_shots"]["count"], 30);
     assert!(run(&["status"]).await.starts_with("Active backend: postgres (activated "));
 }
 

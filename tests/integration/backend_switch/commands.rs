@@ -97,7 +97,7 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
     let status = tokio::time::timeout(PATIENCE, async {
         loop {
             let status = json_of(&settings, &["backend", "status"]).await;
-            if status["backends"][3]["armed"] == 1 {
+            if status["backends"][3]["armed"]["count"] == 1 {
                 return status;
             }
         }
@@ -109,7 +109,8 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
         (&nats["backend"], &nats["configured"], &nats["answers"]),
         (&json!("nats"), &json!(true), &json!(true))
     );
-    assert_eq!((&nats["one_shots"], &nats["wanted"], &nats["unwanted"]), (&json!(1), &json!(0), &json!(0)));
+    assert_eq!((&nats["one_shots"], &nats["wanted"], &nats["unwanted"]),
+        (&json!({"count": 1}), &json!({"count": 0}), &json!({"count": 0})));
     let qstash = &status["backends"][1];
     assert_eq!((&qstash["configured"], &qstash["answers"]), (&json!(false), &Value::Null), "{status}");
     let (done, out, _) = settings.run(&["backend", "status"]).await;

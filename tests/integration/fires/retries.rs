@@ -252,8 +252,9 @@ async fn contract_retries_a_call_of_the_agent_pulls_its_retries_forward_once_a_m
         let retry_after = (fire.job_id == "asked").then_some("58");
         if before == 0 { Reply { retry_after, ..Reply::status(503) } } else { Reply::accepted() }
     });
-    world.arm("free", -1_000).await;
-    world.arm("asked", -1_000).await;
+    // Both are armed before one fires: a provision would pull the retry of the other.
+    world.arm("free", 3_000).await;
+    world.arm("asked", 3_000).await;
     world.ended("free", 1).await;
     world.ended("asked", 1).await;
     let next = async |job: &str| {
