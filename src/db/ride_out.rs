@@ -23,7 +23,7 @@ const CONTENDED: Duration = Duration::from_millis(10);
 const UNATTENDED: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
 
-/// What a failure is followed by.
+/// The step after a failure.
 enum Next {
     /// Another attempt at once: the statement conflicted with another one.
     AtOnce,
@@ -59,8 +59,7 @@ where
         Next::Nothing
     };
     // Not an async block, which would store the statement's future twice.
-    let attempt =
-        || timeout_at(deadline, op()).map(|done| done.map_err(|_| out_of_time())?.map_err(failed));
+    let attempt = || timeout_at(deadline, op()).map(|done| done.map_err(|_| out_of_time())?.map_err(failed));
     let mut unavailable = UNAVAILABLE.build();
     attempt
         .retry(ConstantBuilder::new().without_max_times())

@@ -15,7 +15,7 @@ const BATCH: u16 = 1_000;
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a search, as a multiple of its duration: with a large backlog, a search takes longer.
 const PAUSE_FACTOR: u32 = 50;
-/// Maximum pause. A search that is slow because the database is busy must not put off the next one for minutes: the
+/// Maximum pause. A search that is slow because the database is busy must not delay the next one by minutes: the
 /// one-shots of a replica that has died meanwhile would wait for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -78,7 +78,9 @@ mod tests {
     #[test]
     fn searches_take_a_fiftieth_of_the_time_and_follow_each_other_within_five_seconds() {
         let ms = Duration::from_millis;
-        for (took, wanted) in [(1, 1_000), (20, 1_000), (40, 2_000), (100, 5_000), (1_000, 5_000), (5_000, 5_000)] {
+        for (took, wanted) in
+            [(1, 1_000), (20, 1_000), (40, 2_000), (100, 5_000), (1_000, 5_000), (5_000, 5_000)]
+        {
             assert_eq!(pause(ms(took)), ms(wanted), "{took} ms");
         }
     }

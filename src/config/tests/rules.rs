@@ -99,6 +99,23 @@ fn the_built_in_portal_rejects_other_keys_and_needs_a_key_encryption_key() {
 }
 
 #[test]
+fn headers_for_the_collector_are_not_sent_unencrypted() {
+    let to = |endpoint: &'static str| {
+        Machine::sound()
+            .set("NAS_CRON_OTLP_HEADERS", "authorization=Bearer%20x")
+            .set("NAS_CRON_OTLP_ENDPOINT", endpoint)
+    };
+    assert_snapshot!(to("http://collector:4318").error(), @"invalid configuration: otlp_headers = `***` (NAS_CRON_OTLP_HEADERS): the headers would be sent unencrypted; use an https URL in otlp_endpoint (http is allowed for loopback only), or leave the headers out");
+    for allowed in ["https://collector:4318", "http://127.0.0.1:4318"] {
+        assert!(to(allowed).config().traces.is_some(), "{allowed}");
+    }
+    for endpoint in ["grpc://collector:4317", "collector:4317"] {
+        let error = Machine::sound().set("NAS_CRON_OTLP_ENDPOINT", endpoint).error();
+        assert!(error.contains("set an http or https URL such as http://otel-collector:4318"), "{error}");
+    }
+}
+
+#[test]
 fn a_rule_is_not_checked_if_one_of_its_settings_is_invalid() {
     let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
     assert!(error.starts_with("invalid configuration: fire_timeout = `forever`"), "{error}");

@@ -2,15 +2,20 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nas_cron_testing::database::database;
+use nas_cron_testing::portal::Portal;
+use nas_cron_testing::proxy::Proxy;
 use nas_cron_testing::service::{Service, Settings};
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+
+use crate::database_faults::fixture::{address_of, at};
 
 struct Scratch(PathBuf);
 
@@ -247,6 +252,40 @@ async fn killed_export_is_resumed_and_complete() {
     assert_eq!(jobs.len(), JOBS);
     jobs.dedup();
     assert_eq!(jobs.len(), JOBS, "none is there twice");
+}
+
+#[tokio::test]
+async fn import_that_loses_the_database_goes_on_after_the_line_that_it_names() {
+    const JOBS: u64 = 30_000;
+    let (_db, url) = database().await;
+    let there = PgPool::connect(&url).await.unwrap();
+    let proxy = Proxy::start(address_of(&url)).await;
+    let settings = Settings::new(&at(&url, proxy.address()), &Portal::start().await);
+    let agent = r#"{"kind":"agent","instance_id":"a","org_id":"o"}"#.to_owned();
+    let jobs = (1..=JOBS).map(|job| {
+        format!(
+            r#"{{"kind":"one_shot","instance_id":"a","job_id":"{job}","fire_at":"2036-01-01T00:00:00Z","agent_callback_url":"https://a.example","dedup_key":"k"}}"#
+        )
+    });
+    let lines: Vec<_> = std::iter::once(agent).chain(jobs).collect();
+    let file = Scratch::file("interrupted", &(lines.join("\n") + "\n"));
+    let mut command = tokio::process::Command::from(settings.command(&["import", file.path()]));
+    let running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("some are imported", async || (count(&there, "one_shots").await > 0).then_some(())).await;
+    proxy.cut().await;
+    let ended = running.wait_with_output().await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let (_, after) = said.split_once("the import was interrupted after line ").expect(&said);
+    let done: u64 = after.split_once(';').unwrap().0.parse().unwrap();
+    // The agent's line is not a job's.
+    let there_now = u64::try_from(count(&there, "one_shots").await).unwrap();
+    assert!((1..=there_now + 1).contains(&done) && there_now < JOBS, "line {done} of {there_now} jobs");
+
+    proxy.restore().await;
+    let (report, ok) = import(&settings, &file, &["--from-line", &(done + 1).to_string()]).await;
+    assert!(ok, "{report}");
+    assert_eq!(u64::try_from(count(&there, "one_shots").await).unwrap(), JOBS, "{report}");
 }
 
 #[tokio::test]

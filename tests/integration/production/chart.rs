@@ -1,5 +1,7 @@
 //! The chart of `deploy/helm`, rendered by the real helm and validated with the schemas of Kubernetes.
 
+mod contents;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

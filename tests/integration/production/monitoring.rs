@@ -13,8 +13,12 @@ const CASES: &str = include_str!("../../../deploy/prometheus/tests/alerts.yaml")
 const DASHBOARD: &str = include_str!("../../../deploy/grafana/nas-cron.json");
 const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
 
+const PICTURE: &str = include_str!("../../../docs/production/dashboard.svg");
+
 /// Queries of the dashboard that have no result in a run without failures, external backends and old history.
 const MAY_BE_EMPTY: [&str; 1] = ["Events and webhooks"];
+/// Rows of the dashboard that the picture in docs/production.md shows.
+const SHOWN: [&str; 5] = ["Health", "Lateness", "Fires", "Provisions", "Database"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
@@ -54,6 +58,26 @@ fn panels() -> Vec<(String, Vec<String>)> {
             (panel["title"].as_str().expect("a title").to_owned(), targets.iter().map(query).collect())
         })
         .collect()
+}
+
+#[test]
+fn picture_of_the_dashboard_has_its_panels() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let mut row = "";
+    let mut missing = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let title = panel["title"].as_str().expect("a title");
+        if panel["type"] == "row" {
+            row = title;
+        }
+        if SHOWN.contains(&row) && !PICTURE.contains(&format!(">{}<", title.replace('\'', "&#x27;"))) {
+            missing.push(format!("{row}: {title}"));
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "docs/production/dashboard.svg lacks {missing:?}: draw it again with deploy/grafana/draw.py"
+    );
 }
 
 #[test]

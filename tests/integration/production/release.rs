@@ -93,6 +93,14 @@ fn changelog_has_a_section_for_each_release() {
     let script = root().join("scripts/changelog");
     let notes = |version| Command::new(&script).arg(version).output().expect("bash");
     assert!(text(&notes("0.1.0")).contains("The first release"));
+    // A version that was released is not built again.
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).expect("the changelog");
+    let (_, rest) = changelog.split_once("## [Unreleased]").expect("a section");
+    let (unreleased, _) = rest.split_once("\n## [").expect("an earlier release");
+    assert!(
+        unreleased.trim().is_empty() || !notes(VERSION).status.success(),
+        "{VERSION} is released, and [Unreleased] has changes: raise the version"
+    );
     let missing = notes("9.9.9");
     assert!(!missing.status.success());
     assert_eq!(text(&missing), "CHANGELOG.md has no section for 9.9.9\n");

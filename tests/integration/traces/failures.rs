@@ -1,5 +1,7 @@
 //! Collectors that fail. None of them delays a fire or a request.
 
+use std::time::{Duration, Instant};
+
 use nas_cron_testing::ports::free_address;
 use nas_cron_testing::service::Service;
 use nas_cron_testing::world::{World, eventually};
@@ -8,7 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::collector::Collector;
 
 const DELIVERED: &str = "nas_cron_fires_total{outcome=\"delivered\"} ";
+const IN_TIME: &str = "nas_cron_fire_lateness_seconds_bucket{le=\"5\"} ";
 const JOBS: usize = 20;
+/// Time for a provision on a machine that is busy with other tests: half of what an export may take.
+const AT_MOST: Duration = Duration::from_secs(5);
 
 /// Returns the value of a metric.
 async fn metric(service: &Service, name: &str) -> Option<u64> {
@@ -26,18 +31,37 @@ fn warnings(service: &Service) -> Vec<String> {
     log.lines().filter(|line| line.contains("exporting traces failed")).map(str::to_owned).collect()
 }
 
-/// Restarts the service with this endpoint, and delivers some jobs.
+/// Restarts the service with this endpoint, and delivers some jobs. Neither a provision nor a fire waits for an export, which may
+/// take 10 s.
 async fn serve(world: &mut World, endpoint: &str) {
     world.service.kill9();
     let settings = world.settings.clone().with("NAS_CRON_OTLP_ENDPOINT", endpoint);
     world.service = Service::start(&settings).await;
     for job in 0..JOBS {
-        world.arm(&format!("job-{job}"), 0).await;
+        let begun = Instant::now();
+        world.arm(&format!("job-{job}"), 500).await;
+        assert!(begun.elapsed() < AT_MOST, "a provision took {:?}", begun.elapsed());
     }
     eventually("all jobs are delivered", async || {
         (metric(&world.service, DELIVERED).await == Some(JOBS as u64)).then_some(())
     })
     .await;
+    assert_eq!(metric(&world.service, IN_TIME).await, Some(JOBS as u64), "no fire was later than 5 s");
+}
+
+/// Starts a receiver of gRPC, which speaks HTTP/2 at once. Returns its URL.
+async fn grpc() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 64];
+            let _ = stream.read(&mut head).await;
+            let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let _ = stream.write_all(&settings_frame).await;
+        }
+    });
+    url
 }
 
 async fn eventually_dropped(world: &World, reason: &str) -> u64 {
@@ -82,6 +106,18 @@ async fn collector_that_does_not_answer_delays_nothing() {
     let (status, _) = world.service.get("/healthz").await;
     assert_eq!(status, 200);
 
+    // It answers 503 to the first try and to the four repeats.
+    serve(&mut world, &collector.endpoint("busy")).await;
+    eventually_dropped(&world, "unavailable").await;
+    let tries = collector.exports().iter().filter(|export| export.behaviour == "busy").count();
+    assert!(tries >= 5, "{tries} tries");
+    let warning = eventually("a warning", async || warnings(&world.service).pop()).await;
+    assert!(warning.contains("status 503"), "{warning}");
+
+    serve(&mut world, &grpc().await).await;
+    let warning = eventually("a warning", async || warnings(&world.service).pop()).await;
+    assert!(warning.contains("not one of gRPC (4317)"), "{warning}");
+
     let nowhere = format!("http://{}", free_address());
     serve(&mut world, &nowhere).await;
     // An export is under way, or waits for its next try. The stop tries once more, and does not wait for longer.
@@ -124,17 +160,6 @@ async fn doctor_reports_what_is_wrong_with_the_collector() {
     let (status, found) = checked(&format!("http://{}", free_address())).await;
     assert_eq!((status.as_str(), found.contains("refused")), ("warning", true), "{found}");
 
-    // A gRPC receiver speaks HTTP/2 at once.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let grpc = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 64];
-            let _ = stream.read(&mut head).await;
-            let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-            let _ = stream.write_all(&settings_frame).await;
-        }
-    });
-    let (status, found) = checked(&grpc).await;
+    let (status, found) = checked(&grpc().await).await;
     assert_eq!((status.as_str(), found.contains("does not accept traces")), ("warning", true), "{found}");
 }
