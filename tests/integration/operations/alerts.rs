@@ -128,7 +128,8 @@ async fn attempt_without_a_recorded_outcome_is_counted_as_lost() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "200ms")).await;
     world
         .agents
-        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 5 } else { 0 })));
+        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 20 } else { 0 })));
+    // Its answer comes later than the search for expired leases, which may pause for 5 s.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     // As if its replica had died long ago.

@@ -112,7 +112,12 @@ fn run(listener: TcpListener, faults: watch::Sender<Faults>) -> JoinHandle<()> {
     tokio::spawn(async move {
         // Dropping the task closes all connections.
         let mut connections = JoinSet::new();
-        while let Ok((from, _)) = listener.accept().await {
+        loop {
+            // An error concerns one connection, or the descriptors of this process, and ends.
+            let Ok((from, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
             let mut number = 0;
             faults.send_modify(|faults| {
                 number = faults.connections;
