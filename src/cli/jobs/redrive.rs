@@ -74,19 +74,17 @@ impl RedriveArgs {
 
     /// Returns the line in the audit log; `None` for a dry run.
     pub(super) fn act(&self) -> Option<Act> {
-        let act = match (&self.instance_id, &self.job_id) {
-            (Some(instance_id), Some(job_id)) => {
-                Act::new("redrive_job").about("instance_id", instance_id).about("job_id", job_id)
-            }
-            _ => {
-                let act = Act::new("redrive_jobs");
-                let act = if self.all { act.about("all", true) } else { act };
-                let conditions = self.filter().pairs().into_iter();
-                let act = conditions.fold(act, |act, (name, value)| act.about(name, value));
-                act.about("per_second", self.per_second)
-            }
-        };
-        (!self.dry_run).then_some(act)
+        if self.dry_run {
+            return None;
+        }
+        if let (Some(instance_id), Some(job_id)) = (&self.instance_id, &self.job_id) {
+            return Some(Act::new("redrive_job").about("instance_id", instance_id).about("job_id", job_id));
+        }
+        let act = Act::new("redrive_jobs");
+        let act = if self.all { act.about("all", true) } else { act };
+        let conditions = self.filter().pairs().into_iter();
+        let act = conditions.fold(act, |act, (name, value)| act.about(name, value));
+        Some(act.about("per_second", self.per_second))
     }
 }
 
