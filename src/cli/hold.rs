@@ -92,15 +92,15 @@ impl ScopeArgs {
         }
     }
 
-    /// Returns a line in the audit log about the scope.
-    fn act(&self, action: &'static str) -> Act {
-        let act = Act::new(action);
+    /// Returns a line in the audit log about the scope. `actions` are those of the service, an org, an instance and a job.
+    fn act(&self, actions: [&'static str; 4]) -> Act {
+        let [of_service, of_org, of_instance, of_job] = actions;
         match self.target() {
-            HoldTarget::All => act.about("scope", "all"),
-            HoldTarget::Org(org_id) => act.about("org_id", &org_id),
-            HoldTarget::Instance(instance_id) => act.about("instance_id", &instance_id),
+            HoldTarget::All => Act::new(of_service),
+            HoldTarget::Org(org_id) => Act::new(of_org).about("org_id", &org_id),
+            HoldTarget::Instance(instance_id) => Act::new(of_instance).about("instance_id", &instance_id),
             HoldTarget::Job(instance_id, job_id) => {
-                act.about("instance_id", &instance_id).about("job_id", &job_id)
+                Act::new(of_job).about("instance_id", &instance_id).about("job_id", &job_id)
             }
         }
     }
@@ -108,13 +108,14 @@ impl ScopeArgs {
 
 impl Audited for HoldArgs {
     fn act(&self) -> Option<Act> {
-        self.scope.as_ref().map(|scope| scope.act("hold"))
+        let actions = ["hold_service", "hold_org", "hold_instance", "hold_job"];
+        self.scope.as_ref().map(|scope| scope.act(actions))
     }
 }
 
 impl Audited for ReleaseArgs {
     fn act(&self) -> Option<Act> {
-        Some(self.scope.act("release"))
+        Some(self.scope.act(["release_service", "release_org", "release_instance", "release_job"]))
     }
 }
 

@@ -94,7 +94,8 @@ impl<T> Place<T> {
     }
 }
 
-fn database_only(reason: &str) -> anyhow::Error {
+/// Returns the error of a command that works on the database only, for `reason`.
+pub(super) fn database_only(reason: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "this command works on the database only, because {reason}: run it without --server, with database_url"
     )

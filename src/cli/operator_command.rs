@@ -13,7 +13,7 @@ use nas_cron_base::terminal::counted;
 use nas_cron_base::{output, signals};
 
 use super::audited::{Audited, recorded};
-use super::operator::{AdminClient, Operator, Place, ServerArgs};
+use super::operator::{AdminClient, Operator, Place, ServerArgs, database_only};
 use super::process::{init_log, warn};
 use super::{
     admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, keys, orgs, status, transfer, webhooks,
@@ -181,6 +181,14 @@ impl<A: Args + Audited + fmt::Debug, P: Pick> Operate<A, P> {
         Ok(Operator::on(self.connect().await?, quotas))
     }
 
+    /// Connects to the database of a command that works on nothing else, for `reason`.
+    async fn database(&self, reason: &str) -> anyhow::Result<Db> {
+        if self.server.is_given() {
+            return Err(database_only(reason));
+        }
+        self.connect().await
+    }
+
     /// Returns the client of the server that the command works on; `None` if it works on the database.
     fn client(&self) -> anyhow::Result<Option<AdminClient>> {
         let client = self.server.client()?;
@@ -270,14 +278,14 @@ impl Operate<auth_profiles::AuthProfilesArgs> {
 
 impl Operate<transfer::export::ExportArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
+        let db = self.database(transfer::EXPORT_IS_LOCAL).await?;
         recorded(&db, self.args.act(), transfer::export::run(self.args, &db, &mut output::stdout())).await
     }
 }
 
 impl Operate<transfer::import::ImportArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
+        let db = self.database(transfer::IMPORT_IS_LOCAL).await?;
         recorded(&db, self.args.act(), transfer::import::run(self.args, &db, &mut output::stdout())).await
     }
 }

@@ -50,9 +50,11 @@ pub async fn nudge(
                 FROM (SELECT nudged(job) AS n OFFSET 0) once)
             WHERE instance_id = $1 AND job_id = $2 AND schedule_id = $3 /* schedule_id */ AND state = 'delivered'
               AND last_started_at IS NOT DISTINCT FROM $4 /* seen */
-            RETURNING instance_id, next_attempt_at
+            RETURNING instance_id, job_id, next_attempt_at
         )
-        SELECT n.next_attempt_at AS "next_attempt_at!", i.on_hold AS "on_hold!"
+        SELECT n.next_attempt_at AS "next_attempt_at!",
+               i.on_hold OR EXISTS (
+                   SELECT FROM job_holds h WHERE h.instance_id = n.instance_id AND h.job_id = n.job_id) AS "on_hold!"
         FROM nudged n JOIN instance_status i USING (instance_id)
         "#,
         instance_id.as_str(),

@@ -273,8 +273,9 @@ pub async fn check_dormant(
                 WHEN NOT p.reported AND o.reason = 'silent' THEN 'dormant'
                 END AS change
             FROM page p LEFT JOIN LATERAL (
-                SELECT o.schedule_id, o.state, o.last_outcome, dormant_reason_of(o.last_outcome, i.on_hold) AS reason,
-                       i.created_at AS registered_at
+                SELECT o.schedule_id, o.state, o.last_outcome, i.created_at AS registered_at,
+                       dormant_reason_of(o.last_outcome, i.on_hold OR EXISTS (
+                           SELECT FROM job_holds h WHERE h.instance_id = o.instance_id AND h.job_id = o.job_id)) AS reason
                 FROM one_shots o JOIN instance_status i USING (instance_id)
                 WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id
                 LIMIT 1

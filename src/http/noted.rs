@@ -26,6 +26,12 @@ impl Noted {
         self
     }
 
+    /// Notes a detail beside the subject.
+    #[must_use]
+    pub(super) fn and_detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
     /// Notes a detail.
     #[must_use]
     pub(super) fn detail(detail: impl Into<String>) -> Self {

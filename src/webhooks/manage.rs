@@ -46,8 +46,8 @@ pub enum WebhookError {
         /// The event.
         event_id: Uuid,
     },
-    /// There are too many webhooks.
-    #[error("there are {} webhooks already: remove one first", webhooks::MOST)]
+    /// The org has too many webhooks.
+    #[error("there are {} webhooks of this scope already: remove one first", webhooks::MOST)]
     TooMany,
     /// The webhook gets nothing.
     #[error("the webhook is {0}: enable it first")]

@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
 use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
-use nas_cron_protocol::{FireOutcome, InstanceId, OrgId, instant_of};
+use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OrgId};
 
+use super::conditions::{Conditions, parse_instant};
 use super::shown::state;
 use crate::cli::operator::Operator;
-use crate::domain::job_filter::{JobFilter, ListedState, Span, error_text, state as state_of};
+use crate::domain::job_filter::{JobFilter, ListedState, Span, state as state_of};
 
-/// List one-shots, ordered by agent and job, or by the next attempt if that is a condition.
+/// List one-shots, ordered by agent and job, or by the next attempt if that is a condition and neither an agent nor an org is.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,6 +25,9 @@ pub(super) struct ListArgs {
     /// Only one-shots of this agent.
     #[arg(long, value_name = "INSTANCE_ID")]
     instance: Option<InstanceId>,
+    /// Only the job with this ID, of each agent.
+    #[arg(long, value_name = "JOB_ID")]
+    job: Option<JobId>,
     /// Only one-shots of this org.
     #[arg(long)]
     org: Option<OrgId>,
@@ -36,22 +40,12 @@ pub(super) struct ListArgs {
     /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
-    /// Only one-shots whose latest attempt ended so: delivered, gone, dropped, duplicate, failed, lost.
-    #[arg(long)]
-    outcome: Option<FireOutcome>,
-    /// Only one-shots whose last error contains this text, in any case.
-    #[arg(long, value_name = "TEXT", value_parser = parse_error)]
-    error: Option<String>,
-    /// Only one-shots with an instant from this one on.
-    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
-    fire_at_from: Option<DateTime<Utc>>,
-    /// Only one-shots with an instant before this one.
-    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
-    fire_at_before: Option<DateTime<Utc>>,
-    /// Only one-shots whose next attempt may start at this instant or later, ordered by it.
+    #[command(flatten)]
+    conditions: Conditions,
+    /// Only one-shots whose next attempt may start at this instant or later.
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     next_attempt_from: Option<DateTime<Utc>>,
-    /// Only one-shots whose next attempt may start before this instant, ordered by it.
+    /// Only one-shots whose next attempt may start before this instant.
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     next_attempt_before: Option<DateTime<Utc>>,
     /// Maximum number of one-shots.
@@ -103,29 +97,18 @@ async fn collect(
 
 impl ListArgs {
     fn filter(&self) -> JobFilter {
-        let mut filter = JobFilter {
+        let mut filter = self.conditions.narrow(JobFilter {
             instance_id: self.instance.clone(),
-            job_id: None,
+            job_id: self.job.clone(),
             org_id: self.org.clone(),
             parked: self.parked,
             overdue: self.overdue,
-            outcome: self.outcome,
-            error: self.error.clone(),
-            fire_at: Span { from: self.fire_at_from, before: self.fire_at_before },
             next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
             ..JobFilter::default()
-        };
+        });
         filter.select(&self.state);
         filter
     }
-}
-
-fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
-    instant_of("", text).map_err(|error| error.problem)
-}
-
-pub(super) fn parse_error(text: &str) -> Result<String, String> {
-    error_text(text).map_err(|error| error.problem)
 }
 
 fn last(job: &Job) -> String {

@@ -1,6 +1,7 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod cancel;
+mod conditions;
 mod dismiss;
 mod fire;
 pub(in crate::cli) mod import;
@@ -129,7 +130,8 @@ mod tests {
         Usage: nas-cron jobs <COMMAND>
 
         Commands:
-          list     List one-shots, ordered by agent and job, or by the next attempt if that is a condition
+          list     List one-shots, ordered by agent and job, or by the next attempt if that is a condition and neither
+                   an agent nor an org is
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
           fire     Fire the one-shot of a job now, before its instant
@@ -175,11 +177,23 @@ mod tests {
               --all
                   All dead letters of the service
 
+              --job <JOB_ID>
+                  Only the jobs with this ID, of each agent
+
               --include-stuck
                   Include stuck one-shots: the agent sent the same key again after three second fires
 
+              --outcome <OUTCOME>
+                  Only one-shots whose latest attempt ended so: delivered, gone, dropped, duplicate, failed, lost
+
               --error <TEXT>
-                  Only those whose last error contains this text, in any case
+                  Only one-shots whose last error contains this text, in any case
+
+              --fire-at-from <TIME>
+                  Only one-shots with an instant from this one on
+
+              --fire-at-before <TIME>
+                  Only one-shots with an instant before this one
 
               --per-second <N>
                   Maximum number of redriven one-shots that fire per second and agent
@@ -198,6 +212,7 @@ mod tests {
         Examples:
           nas-cron jobs redrive agent-1 3f2a9c01d4e5
           nas-cron jobs redrive agent-1
+          nas-cron jobs redrive --org acme --error 503 --fire-at-from 2027-01-15T09:00:00Z
           nas-cron jobs redrive --all --include-stuck --dry-run
         ");
     }
@@ -205,12 +220,32 @@ mod tests {
     #[test]
     fn invalid_arguments_are_named() {
         assert!(parse(&["list", "--state", "dead,stuck"]).is_ok());
-        for good in
-            [&["redrive", "a"][..], &["redrive", "a", "j"], &["redrive", "--org", "o"], &["redrive", "--all"]]
-        {
+        for good in [
+            &["list", "--job", "j"][..],
+            &["redrive", "a"],
+            &["redrive", "a", "j"],
+            &["redrive", "--org", "o"],
+            &[
+                "redrive",
+                "--all",
+                "--job",
+                "j",
+                "--outcome",
+                "failed",
+                "--fire-at-before",
+                "2027-01-15T09:00:00Z",
+            ],
+        ] {
             assert!(parse(good).is_ok(), "{good:?}");
         }
-        for bad in [&["redrive"][..], &["redrive", "a", "--all"], &["redrive", "--org", "o", "--all"]] {
+        for bad in [
+            &["redrive"][..],
+            &["redrive", "a", "--all"],
+            &["redrive", "--org", "o", "--all"],
+            &["redrive", "--job", "j"],
+            &["redrive", "a", "j", "--job", "j"],
+            &["redrive", "a", "j", "--error", "503"],
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @"

@@ -10,7 +10,7 @@ use nas_cron_base::terminal::{self, counted, relative};
 use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId};
 
-use super::list::parse_error;
+use super::conditions::Conditions;
 use crate::audit::Act;
 use crate::cli::operator::Operator;
 use crate::domain::job_filter::JobFilter;
@@ -24,6 +24,7 @@ use crate::domain::job_filter::JobFilter;
 Examples:
   nas-cron jobs redrive agent-1 3f2a9c01d4e5
   nas-cron jobs redrive agent-1
+  nas-cron jobs redrive --org acme --error 503 --fire-at-from 2027-01-15T09:00:00Z
   nas-cron jobs redrive --all --include-stuck --dry-run")]
 #[command(group = clap::ArgGroup::new("selection").required(true).args(["instance_id", "org", "all"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -31,7 +32,7 @@ pub(super) struct RedriveArgs {
     /// Agent whose dead letters are redriven.
     instance_id: Option<InstanceId>,
     /// Job of the agent [default: all jobs].
-    #[arg(requires = "instance_id")]
+    #[arg(requires = "instance_id", conflicts_with_all = ["outcome", "error", "fire_at_from", "fire_at_before"])]
     job_id: Option<JobId>,
     /// All dead letters of this org.
     #[arg(long)]
@@ -39,12 +40,14 @@ pub(super) struct RedriveArgs {
     /// All dead letters of the service.
     #[arg(long)]
     all: bool,
+    /// Only the jobs with this ID, of each agent.
+    #[arg(long, value_name = "JOB_ID", conflicts_with = "job_id")]
+    job: Option<JobId>,
     /// Include stuck one-shots: the agent sent the same key again after three second fires.
     #[arg(long)]
     include_stuck: bool,
-    /// Only those whose last error contains this text, in any case.
-    #[arg(long, value_name = "TEXT", value_parser = parse_error, conflicts_with = "job_id")]
-    error: Option<String>,
+    #[command(flatten)]
+    conditions: Conditions,
     /// Maximum number of redriven one-shots that fire per second and agent.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     per_second: u32,
@@ -60,28 +63,28 @@ impl RedriveArgs {
     /// Returns the selected one-shots. A job that is named may also be stuck.
     fn filter(&self) -> JobFilter {
         let stuck = (self.include_stuck || self.job_id.is_some()).then_some(OneShotState::Stuck);
-        JobFilter {
+        self.conditions.narrow(JobFilter {
             instance_id: self.instance_id.clone(),
-            job_id: self.job_id.clone(),
+            job_id: self.job_id.clone().or_else(|| self.job.clone()),
             org_id: self.org.clone(),
             states: std::iter::once(OneShotState::Dead).chain(stuck).collect(),
-            error: self.error.clone(),
             ..JobFilter::default()
-        }
+        })
     }
 
     /// Returns the line in the audit log; `None` for a dry run.
     pub(super) fn act(&self) -> Option<Act> {
+        if self.dry_run {
+            return None;
+        }
+        if let (Some(instance_id), Some(job_id)) = (&self.instance_id, &self.job_id) {
+            return Some(Act::new("redrive_job").about("instance_id", instance_id).about("job_id", job_id));
+        }
         let act = Act::new("redrive_jobs");
-        let act = match (&self.instance_id, &self.job_id, &self.org) {
-            (Some(instance_id), Some(job_id), _) => {
-                act.about("instance_id", instance_id).about("job_id", job_id)
-            }
-            (Some(instance_id), None, _) => act.about("instance_id", instance_id),
-            (None, _, Some(org_id)) => act.about("org_id", org_id),
-            (None, _, None) => act.about("scope", "all"),
-        };
-        (!self.dry_run).then_some(act)
+        let act = if self.all { act.about("all", true) } else { act };
+        let conditions = self.filter().pairs().into_iter();
+        let act = conditions.fold(act, |act, (name, value)| act.about(name, value));
+        Some(act.about("per_second", self.per_second))
     }
 }
 

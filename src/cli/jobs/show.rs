@@ -22,13 +22,20 @@ pub(super) struct ShowArgs {
     /// Maximum number of attempts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=200))]
     attempts: u32,
-    /// Print JSON: an object with `job` and `cancelled_at`, each a value or null, `why`, and the array `attempts`.
+    /// Show only the attempts after this cursor: the last line of the previous page.
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// Print JSON: an object with `job` and `cancelled_at`, each a value or null, `why`, and the array `attempts`; with
+    /// --after, {"attempts": […], "next": … or null}.
     #[arg(long)]
     json: bool,
 }
 
 /// Prints the job and its latest attempts.
 pub(super) async fn run(args: &ShowArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(after) = &args.after {
+        return more(args, after, on, out).await;
+    }
     let details = on.job(&args.instance_id, &args.job_id, args.attempts).await?;
     if args.json {
         return terminal::json(out, &details);
@@ -42,6 +49,28 @@ pub(super) async fn run(args: &ShowArgs, on: &Operator, out: &mut dyn Write) -> 
     if args.attempts > 0 {
         writeln!(out)?;
         out.write_all(attempts_table(&details.attempts, now).as_bytes())?;
+    }
+    if args.attempts > 0 && details.attempts.len() >= args.attempts as usize {
+        let page = on.attempts(&args.instance_id, &args.job_id, args.attempts, None).await?;
+        write_next(page.next, out)?;
+    }
+    Ok(())
+}
+
+/// Prints the attempts after a cursor.
+async fn more(args: &ShowArgs, after: &str, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let limit = args.attempts.max(1);
+    let page = on.attempts(&args.instance_id, &args.job_id, limit, Some(after)).await?;
+    if args.json {
+        return terminal::json(out, &page);
+    }
+    out.write_all(attempts_table(&page.attempts, on.now().await?).as_bytes())?;
+    write_next(page.next, out)
+}
+
+fn write_next(next: Option<String>, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(next) = next {
+        writeln!(out, "More attempts follow: --after {next}")?;
     }
     Ok(())
 }

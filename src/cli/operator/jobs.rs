@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{
-    CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
+    AttemptPage, CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
 };
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 use reqwest::Method;
@@ -44,6 +44,24 @@ impl Operator {
             Self::Server(client) => {
                 let query = [("attempts", attempts.to_string())];
                 client.get(&["jobs", instance_id.as_str(), job_id.as_str()], &query).await
+            }
+        }
+    }
+
+    /// Lists a page of a job's attempts.
+    pub(in crate::cli) async fn attempts(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        limit: u32,
+        after: Option<&str>,
+    ) -> anyhow::Result<AttemptPage> {
+        match self {
+            Self::Database(_, on) => on.attempts(instance_id, job_id, limit, after).await.map_err(explained),
+            Self::Server(client) => {
+                let mut query = vec![("limit", limit.to_string())];
+                query.extend(after.map(|after| ("after", after.to_owned())));
+                client.get(&["jobs", instance_id.as_str(), job_id.as_str(), "attempts"], &query).await
             }
         }
     }

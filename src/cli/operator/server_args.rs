@@ -27,6 +27,11 @@ pub(in crate::cli) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// True if a server is named.
+    pub(in crate::cli) const fn is_given(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Returns the client of the server, or `None` if none is named.
     pub(in crate::cli) fn client(&self) -> anyhow::Result<Option<AdminClient>> {
         let Some(server) = &self.server else { return Ok(None) };

@@ -7,11 +7,14 @@ use crate::db::{Db, DbResult};
 use crate::domain::job::{JobKey, JobPosition, SelectedJobs};
 use crate::domain::job_filter::JobFilter;
 
-/// Maximum number of one-shots that one call examines: about 20 ms.
+/// Maximum number of one-shots that one call examines, and of agents of an org: about 20 ms.
 pub(super) const EXAMINED: i64 = 10_000;
 
 /// The index that a selection reads. Each has a branch of the statement of its own, because a generic plan of one with
 /// optional conditions would read the whole table.
+///
+/// A selection of an org examines one-shots of its own agents only: where it ends, and how many calls it takes, shows nothing
+/// about other orgs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     /// The primary key, within one instance.
@@ -24,6 +27,12 @@ enum Path {
     Parked,
     /// Those of one org: its instances, then the primary key.
     Org,
+    /// The dead letters and stuck one-shots of one org.
+    OrgEnded,
+    /// Those of dormant jobs of one org.
+    OrgDormant,
+    /// The parked one-shots of one org.
+    OrgParked,
     /// By the start of the next attempt.
     Time,
     /// The primary key of all.
@@ -34,18 +43,21 @@ impl Path {
     /// Returns the path that examines the fewest one-shots.
     fn of(filter: &JobFilter) -> Self {
         let badly = |state: &OneShotState| matches!(state, OneShotState::Dead | OneShotState::Stuck);
+        let of_org = filter.org_id.is_some();
+        let either = |own, all| if of_org { own } else { all };
         if filter.instance_id.is_some() {
             Self::Instance
         } else if !filter.dormant && !filter.states.is_empty() && filter.states.iter().all(badly) {
-            Self::Ended
+            either(Self::OrgEnded, Self::Ended)
         } else if filter.only_dormant() {
-            Self::Dormant
+            either(Self::OrgDormant, Self::Dormant)
         } else if filter.parked {
-            Self::Parked
+            either(Self::OrgParked, Self::Parked)
+        } else if of_org {
+            // No index has the times of one org, so a condition on them does not change what is examined.
+            Self::Org
         } else if filter.overdue || !filter.next_attempt.is_unlimited() {
             Self::Time
-        } else if filter.org_id.is_some() {
-            Self::Org
         } else {
             Self::All
         }
@@ -58,6 +70,9 @@ impl Path {
             Self::Dormant => "dormant",
             Self::Parked => "parked",
             Self::Org => "org",
+            Self::OrgEnded => "org_ended",
+            Self::OrgDormant => "org_dormant",
+            Self::OrgParked => "org_parked",
             Self::Time => "time",
             Self::All => "all",
         }
@@ -70,8 +85,8 @@ pub(super) fn columns(keys: &[JobKey]) -> (Vec<&str>, Vec<&str>) {
 }
 
 /// Selects at most `limit` jobs after `after`, ordered by instance and job, or by the start of the next attempt if the
-/// filter has such a condition. Examines at most [`EXAMINED`] one-shots: fewer jobs than `limit` may be selected although
-/// others follow.
+/// filter has such a condition and names neither an instance nor an org. Examines at most [`EXAMINED`] one-shots, and agents
+/// of an org: fewer jobs than `limit` may be selected although others follow.
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn select(
     db: &Db,
@@ -96,6 +111,8 @@ pub async fn select(
                         o.last_error, NULL
                  FROM one_shots o
                  WHERE $1 = 'instance' AND o.instance_id = $5 /* instance_id */ AND o.job_id > $3
+                   AND ($6::text IS NULL /* org_id */
+                        OR EXISTS (SELECT FROM instances i WHERE i.instance_id = $5 AND i.org_id = $6))
                  ORDER BY o.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
@@ -119,12 +136,30 @@ pub async fn select(
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
                         o.last_error, NULL
-                 FROM instances i CROSS JOIN LATERAL (
-                     SELECT * FROM one_shots o
-                     WHERE o.instance_id = i.instance_id AND (o.instance_id, o.job_id) > ($2, $3)
-                     ORDER BY o.job_id LIMIT $4
+                 FROM (
+                     SELECT instance_id FROM instances
+                     WHERE $1 IN ('org', 'org_ended', 'org_dormant', 'org_parked') AND org_id = $6 AND instance_id >= $2
+                     ORDER BY instance_id LIMIT $4
+                 ) i CROSS JOIN LATERAL (
+                     (SELECT o.* FROM one_shots o
+                      WHERE $1 = 'org' AND o.instance_id = i.instance_id AND (o.instance_id, o.job_id) > ($2, $3)
+                      ORDER BY o.job_id LIMIT $4)
+                     UNION ALL
+                     (SELECT o.* FROM one_shots o
+                      WHERE $1 = 'org_ended' AND o.instance_id = i.instance_id AND o.dead_since IS NOT NULL
+                        AND (o.instance_id, o.job_id) > ($2, $3)
+                      ORDER BY o.job_id LIMIT $4)
+                     UNION ALL
+                     (SELECT o.* FROM awaited_rearms a JOIN one_shots o USING (instance_id, job_id)
+                      WHERE $1 = 'org_dormant' AND a.instance_id = i.instance_id AND a.dormant_since IS NOT NULL
+                        AND (a.instance_id, a.job_id) > ($2, $3)
+                      ORDER BY a.job_id LIMIT $4)
+                     UNION ALL
+                     (SELECT o.* FROM one_shots o
+                      WHERE $1 = 'org_parked' AND o.instance_id = i.instance_id AND o.parked IS NOT NULL
+                        AND (o.instance_id, o.job_id) > ($2, $3)
+                      ORDER BY o.job_id LIMIT $4)
                  ) o
-                 WHERE $1 = 'org' AND i.org_id = $6 /* org_id */ AND i.instance_id >= $2
                  ORDER BY i.instance_id, o.job_id LIMIT $4)
                 UNION ALL
                 (SELECT t.* FROM (
@@ -163,8 +198,6 @@ pub async fn select(
             SELECT e.n, e.instance_id, e.job_id, e.at
             FROM examined e
             WHERE ($11::text IS NULL /* job_id */ OR e.job_id = $11)
-              AND ($6::text IS NULL OR $1 = 'org'
-                   OR EXISTS (SELECT FROM instances i WHERE i.instance_id = e.instance_id AND i.org_id = $6))
               AND (cardinality($12::text[] /* states */) = 0 AND NOT $20::bool /* dormant */
                    OR e.state = ANY ($12::text[]::one_shot_state[])
                    OR $20 AND e.state = 'delivered'
@@ -180,14 +213,21 @@ pub async fn select(
             ORDER BY e.n
             -- One more shows that others follow.
             LIMIT $18::bigint /* limit */ + 1
+        ), last AS (
+            -- Of an org with more agents than are examined: the first one of those that follow. All its jobs come after it.
+            (SELECT true AS follows, instance_id, '' AS job_id, NULL::timestamptz AS at FROM instances
+             WHERE $1 IN ('org', 'org_ended', 'org_dormant', 'org_parked') AND org_id = $6 AND instance_id >= $2
+               AND (SELECT count(*) FROM examined) < $4
+             ORDER BY instance_id OFFSET $4 LIMIT 1)
+            UNION ALL
+            (SELECT (SELECT count(*) FROM examined) >= $4, instance_id, job_id, at FROM examined ORDER BY n DESC LIMIT 1)
         )
         SELECT ARRAY(SELECT instance_id FROM matching ORDER BY n) AS "instance_ids!",
                ARRAY(SELECT job_id FROM matching ORDER BY n) AS "job_ids!",
                ARRAY(SELECT at FROM matching WHERE at IS NOT NULL ORDER BY n) AS "ats!",
-               (SELECT count(*) FROM examined) AS "examined!",
                l.instance_id AS "last_instance_id?", l.job_id AS "last_job_id?", l.at AS "last_at?"
         FROM (SELECT) always
-        LEFT JOIN (SELECT * FROM examined ORDER BY n DESC LIMIT 1) l ON true
+        LEFT JOIN (SELECT * FROM last WHERE follows LIMIT 1) l ON true
         "#,
         path.as_str(),
         after.map_or("", |after| after.key.instance_id.as_str()),
@@ -221,10 +261,8 @@ pub async fn select(
     let last = row.last_instance_id.zip(row.last_job_id);
     let next = match last {
         _ if more => positions.last().cloned(),
-        Some((instance_id, job_id)) if row.examined == EXAMINED => {
-            Some(position(instance_id, job_id, row.last_at))
-        }
-        _ => None,
+        Some((instance_id, job_id)) => Some(position(instance_id, job_id, row.last_at)),
+        None => None,
     };
     Ok(SelectedJobs { keys: positions.into_iter().map(|position| position.key).collect(), next })
 }

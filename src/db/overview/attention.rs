@@ -14,6 +14,9 @@ use crate::domain::HoldScope;
 use crate::domain::dormancy::DormantCounts;
 use crate::domain::hold::Hold;
 
+/// Maximum number of an org's armed one-shots that are examined for overdue ones: no index has the times of one org.
+const ARMED: i64 = 50_000;
+
 /// Everything that needs attention.
 #[derive(Clone, Debug)]
 pub struct Attention {
@@ -32,7 +35,7 @@ pub struct Attention {
 struct Row {
     at: DateTime<Utc>,
     overdue: i64,
-    overdue_examined: i64,
+    overdue_more: bool,
     oldest: f64,
     dead: i64,
     stuck: i64,
@@ -48,7 +51,7 @@ impl Row {
         let of = |count, all: i64| Count { count, more: self.limited || all >= COUNTED };
         let (ended, parked) = (self.dead + self.stuck, self.held + self.waiting_for_agent);
         AttentionCounts {
-            overdue: Count { count: self.overdue, more: self.overdue_examined >= COUNTED },
+            overdue: Count { count: self.overdue, more: self.overdue_more },
             dead: of(self.dead, ended),
             stuck: of(self.stuck, ended),
             dormant,
@@ -79,7 +82,7 @@ pub async fn of_service(db: &Db, named: i64) -> DbResult<Attention> {
         ), parked AS (
             SELECT parked FROM one_shots WHERE parked IS NOT NULL LIMIT $1
         )
-        SELECT now() AS "at!", o.count AS "overdue!", o.count AS "overdue_examined!",
+        SELECT now() AS "at!", o.count AS "overdue!", o.count >= $1 AS "overdue_more!",
                COALESCE(extract(epoch FROM now() - o.oldest), 0)::float8 AS "oldest!",
                (SELECT count(*) FROM ended WHERE state = 'dead') AS "dead!",
                (SELECT count(*) FROM ended WHERE state = 'stuck') AS "stuck!",
@@ -97,7 +100,8 @@ pub async fn of_service(db: &Db, named: i64) -> DbResult<Attention> {
 }
 
 /// Counts what needs attention in an org, whose first 10,000 agents are examined. Overdue one-shots are looked for among the
-/// 10,000 oldest of the service. Reads at most `named` holds.
+/// first [`ARMED`] that are armed. Reads one-shots of the org's agents only, so that no count shows anything about other orgs,
+/// and at most `named` holds.
 pub async fn of_org(db: &Db, org_id: &OrgId, named: i64) -> DbResult<Attention> {
     let row = sqlx::query_as!(
         Row,
@@ -105,19 +109,16 @@ pub async fn of_org(db: &Db, org_id: &OrgId, named: i64) -> DbResult<Attention> 
         WITH agents AS MATERIALIZED (
             SELECT instance_id, unreachable_since FROM instances WHERE org_id = $2 /* org_id */
             ORDER BY instance_id LIMIT $1 /* counted */
-        ), overdue AS MATERIALIZED (
-            (SELECT instance_id, next_attempt_at FROM one_shots
-             WHERE next_attempt_at <= now() AND parked IS NULL AND awaits IS NULL AND state IN ('armed', 'waiting')
-             ORDER BY next_attempt_at LIMIT $1)
-            UNION ALL
-            (SELECT w.instance_id, w.next_attempt_at
-             FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend) CROSS JOIN LATERAL (
-                SELECT o.instance_id, o.next_attempt_at FROM one_shots o
-                WHERE o.awaits = b.backend AND o.next_attempt_at <= now()
-                ORDER BY o.next_attempt_at LIMIT $1) w)
+        ), armed AS MATERIALIZED (
+            SELECT n.next_attempt_at, n.is_waiting FROM agents a CROSS JOIN LATERAL (
+                SELECT o.next_attempt_at,
+                       o.parked IS NULL AND (o.awaits IS NOT NULL OR o.state IN ('armed', 'waiting')) AS is_waiting
+                FROM one_shots o
+                WHERE o.instance_id = a.instance_id AND o.next_attempt_at IS NOT NULL LIMIT $3 /* armed */) n
+            LIMIT $3
         ), own_overdue AS (
             SELECT count(*) AS count, min(next_attempt_at) AS oldest
-            FROM overdue o WHERE EXISTS (SELECT FROM instances i WHERE i.instance_id = o.instance_id AND i.org_id = $2)
+            FROM armed WHERE is_waiting AND next_attempt_at <= now()
         ), ended AS (
             SELECT e.state FROM agents a CROSS JOIN LATERAL (
                 SELECT o.state FROM one_shots o
@@ -129,7 +130,8 @@ pub async fn of_org(db: &Db, org_id: &OrgId, named: i64) -> DbResult<Attention> 
                 WHERE o.instance_id = a.instance_id AND o.parked IS NOT NULL ORDER BY o.next_attempt_at LIMIT $1) p
             LIMIT $1
         )
-        SELECT now() AS "at!", o.count AS "overdue!", (SELECT count(*) FROM overdue) AS "overdue_examined!",
+        SELECT now() AS "at!", LEAST(o.count, $1) AS "overdue!",
+               o.count >= $1 OR (SELECT count(*) FROM armed) >= $3 OR (SELECT count(*) FROM agents) >= $1 AS "overdue_more!",
                COALESCE(extract(epoch FROM now() - o.oldest), 0)::float8 AS "oldest!",
                (SELECT count(*) FROM ended WHERE state = 'dead') AS "dead!",
                (SELECT count(*) FROM ended WHERE state = 'stuck') AS "stuck!",
@@ -141,6 +143,7 @@ pub async fn of_org(db: &Db, org_id: &OrgId, named: i64) -> DbResult<Attention> 
         "#,
         COUNTED,
         org_id.as_str(),
+        ARMED,
     )
     .fetch_one(db)
     .await?;
@@ -148,8 +151,9 @@ pub async fn of_org(db: &Db, org_id: &OrgId, named: i64) -> DbResult<Attention> 
 }
 
 async fn attention(db: &Db, row: Row, org_id: Option<&OrgId>, named: i64) -> DbResult<Attention> {
-    let (dormant, examined) = dormant(db, org_id).await?;
-    let count = Count { count: dormant.iter().map(|(_, count)| count).sum(), more: examined >= COUNTED };
+    let dormant = dormant(db, org_id).await?;
+    let count: i64 = dormant.iter().map(|(_, count)| count).sum();
+    let count = Count { count, more: row.limited || count >= COUNTED };
     let (holds, all) = holds(db, org_id, named).await?;
     Ok(Attention {
         at: row.at,
@@ -160,14 +164,21 @@ async fn attention(db: &Db, row: Row, org_id: Option<&OrgId>, named: i64) -> DbR
     })
 }
 
-/// Counts dormant jobs by reason. Returns also the number of all that were examined.
-async fn dormant(db: &Db, org_id: Option<&OrgId>) -> DbResult<(DormantCounts, i64)> {
+/// Counts dormant jobs by reason. For an org: those of its first agents only.
+async fn dormant(db: &Db, org_id: Option<&OrgId>) -> DbResult<DormantCounts> {
     let rows = sqlx::query!(
         r#"
-        SELECT reason AS "reason!: Word<DormantReason>",
-               count(*) FILTER (WHERE $2::text IS NULL OR org_id = $2 /* org_id */) AS "count!",
-               (sum(count(*)) OVER ())::int8 AS "examined!"
-        FROM (SELECT reason, org_id FROM silent_jobs WHERE dormant_since IS NOT NULL LIMIT $1 /* counted */) d
+        SELECT reason AS "reason!: Word<DormantReason>", count(*) AS "count!"
+        FROM (
+            (SELECT reason FROM silent_jobs
+             WHERE $2::text IS NULL AND dormant_since IS NOT NULL LIMIT $1 /* counted */)
+            UNION ALL
+            (SELECT s.reason
+             FROM (SELECT instance_id FROM instances WHERE org_id = $2 /* org_id */ ORDER BY instance_id LIMIT $1) i
+             CROSS JOIN LATERAL (
+                SELECT reason FROM silent_jobs WHERE instance_id = i.instance_id AND dormant_since IS NOT NULL LIMIT $1) s
+             LIMIT $1)
+        ) d
         GROUP BY reason
         "#,
         COUNTED,
@@ -175,8 +186,7 @@ async fn dormant(db: &Db, org_id: Option<&OrgId>) -> DbResult<(DormantCounts, i6
     )
     .fetch_all(db)
     .await?;
-    let examined = rows.first().map_or(0, |row| row.examined);
-    Ok((rows.into_iter().map(|row| (row.reason.0, row.count)).collect(), examined))
+    Ok(rows.into_iter().map(|row| (row.reason.0, row.count)).collect())
 }
 
 /// Returns the first holds, the widest first, and the number of all up to the limit. For an org: its own, and that of the

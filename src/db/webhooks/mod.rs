@@ -15,7 +15,7 @@ use crate::domain::webhook::{
     WebhookState,
 };
 
-/// Maximum number of webhooks of the service.
+/// Maximum number of webhooks of an org, and of those without an org.
 pub const MOST: i64 = 200;
 /// Maximum number of attempts that a delivery shows.
 const ATTEMPTS: i64 = 100;
@@ -67,13 +67,13 @@ impl From<Row> for Webhook {
     }
 }
 
-/// Stores a webhook. Returns false, without a change, if there are [`MOST`] already.
+/// Stores a webhook. Returns false, without a change, if its org has [`MOST`] already.
 pub async fn insert(db: &Db, new: &NewWebhook) -> DbResult<bool> {
     let result = sqlx::query!(
         r#"
         INSERT INTO webhooks (webhook_id, url, description, org_id, types, secret_nonce, secret)
         SELECT $1, $2, $3, $4, $5, $6, $7
-        WHERE (SELECT count(*) FROM webhooks) < $8 /* most */
+        WHERE (SELECT count(*) FROM webhooks WHERE org_id IS NOT DISTINCT FROM $4) < $8 /* most */
         "#,
         new.webhook_id,
         new.url,

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 
 use axum::http::Method;
 use nas_cron_protocol::OrgId;
+use utoipa::openapi::path::{Operation as Documented, Parameter, ParameterIn};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{OpenApi, path::Operation as Documented};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::domain::actor::Actor;
 use crate::domain::actor::Role::{self, Admin, Operator, Viewer};
 use crate::http::ApiError;
+use crate::http::extract::QueryParams;
 
 /// The extent of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,9 +146,36 @@ pub(in crate::http) fn permitted(
     if hidden { Err(ApiError::NotFound("no such org".into())) } else { Ok(()) }
 }
 
+/// An operation that is served.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// Its row in the table.
+    pub(super) operation: &'static Operation,
+    /// The names of its query's parameters, as documented.
+    parameters: Vec<String>,
+}
+
+impl Served {
+    fn of(documented: &Documented, operation: &'static Operation) -> Self {
+        let of_query = |parameter: &RefOr<Parameter>| match parameter {
+            RefOr::T(one) => (one.parameter_in == ParameterIn::Query).then(|| one.name.clone()),
+            RefOr::Ref(_) => panic!("{}: parameters are documented in place", operation.id),
+        };
+        let parameters = documented.parameters.iter().flatten().filter_map(of_query).collect();
+        Self { operation, parameters }
+    }
+
+    /// Fails if a query has a parameter that is not documented: what it was meant to change would not happen, such as that
+    /// nothing is deleted.
+    pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), ApiError> {
+        let known: Vec<_> = self.parameters.iter().map(String::as_str).collect();
+        QueryParams::parse(query, &known).map(drop)
+    }
+}
+
 /// The operations by method and route.
 #[derive(Debug)]
-pub(super) struct Access(HashMap<(Method, String), &'static Operation>);
+pub(super) struct Access(HashMap<(Method, String), Served>);
 
 impl Access {
     /// Finds the row of every documented route, and adds its role to the document.
@@ -171,7 +200,7 @@ impl Access {
                     let row =
                         row.unwrap_or_else(|| panic!("{method} {path} ({id}) has no row in `OPERATIONS`"));
                     describe(documented, row);
-                    found.insert((method, path.clone()), row);
+                    found.insert((method, path.clone()), Served::of(documented, row));
                 }
             }
         }
@@ -179,9 +208,9 @@ impl Access {
     }
 
     /// Returns the operation of a method and a route; `None` if there is no such operation.
-    pub(super) fn operation(&self, method: &Method, route: &str) -> Option<&'static Operation> {
+    pub(super) fn operation(&self, method: &Method, route: &str) -> Option<&Served> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.0.get(&(method.clone(), route.to_owned())).copied()
+        self.0.get(&(method.clone(), route.to_owned()))
     }
 }
 

@@ -58,9 +58,16 @@ impl Credentials {
             return Err(ApiError::TooManyFailures(retry_after));
         }
         if let Some(hash) = hash {
+            // A token that runs away costs no statement per call.
+            let was_valid = self.failed.is_exempt(&hash);
+            if was_valid {
+                self.rate.admit(&hash).map_err(ApiError::TooManyCalls)?;
+            }
             if let Some(rights) = self.stored.present(&hash).await? {
                 self.failed.succeeded(hash);
-                self.rate.admit(&hash).map_err(ApiError::TooManyCalls)?;
+                if !was_valid {
+                    self.rate.admit(&hash).map_err(ApiError::TooManyCalls)?;
+                }
                 return Ok(Holder { rights, hash, of_config: false });
             }
             self.failed.refused(&hash);
@@ -105,15 +112,35 @@ mod tests {
     use super::*;
     use crate::db::{Db, DbOptions};
 
-    #[tokio::test]
-    async fn calls_with_a_valid_token_are_limited_and_others_are_not_affected() {
+    /// Tokens of a configuration, and of a database that is unavailable.
+    fn credentials(config: &[&str]) -> Credentials {
         let db = Db::new(&DbOptions {
             url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
             max_connections: 1,
             acquire_timeout: Duration::from_millis(10),
         });
-        let config = ConfigTokens::new(["busy", "other"].map(admin_tokens::hash));
-        let credentials = Credentials::new(Arc::new(config), StoredTokens::new(db.unwrap()));
+        let config = ConfigTokens::new(config.iter().map(|token| admin_tokens::hash(token)));
+        Credentials::new(Arc::new(config), StoredTokens::new(db.unwrap()))
+    }
+
+    #[tokio::test]
+    async fn token_of_the_database_that_calls_too_fast_is_refused_without_a_statement() {
+        let token = format!("nca_{}", "A".repeat(43));
+        let hash = admin_tokens::hash(&token);
+        let credentials = credentials(&[]);
+        while credentials.rate.admit(&hash).is_ok() {}
+        let call = async || credentials.holder(Ok(&token), Ipv4Addr::LOCALHOST.into()).await.unwrap_err();
+        let error = call().await;
+        assert!(matches!(error, ApiError::Store(_)), "an unknown token is looked up: {error}");
+        credentials.failed.succeeded(hash);
+        while credentials.rate.admit(&hash).is_ok() {}
+        let error = call().await;
+        assert!(matches!(error, ApiError::TooManyCalls(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn calls_with_a_valid_token_are_limited_and_others_are_not_affected() {
+        let credentials = credentials(&["busy", "other"]);
         let call = async |token| credentials.holder(Ok(token), Ipv4Addr::LOCALHOST.into()).await;
         let mut accepted = 0;
         let refused = loop {

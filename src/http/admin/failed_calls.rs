@@ -38,12 +38,17 @@ impl FailedCalls {
     pub fn wait(&self, address: IpAddr, hash: Option<&[u8; 32]>) -> Option<Duration> {
         let now = Instant::now();
         let state = self.state.lock();
-        if hash.is_some_and(|hash| state.exempt.get(hash).is_some_and(|end| *end > now)) {
+        if hash.is_some_and(|hash| state.exempts(hash, now)) {
             return None;
         }
         let forgotten = *state.failed.get(&state.key(address)).filter(|forgotten| **forgotten > now)?;
         let wait = (forgotten - now).checked_sub(INTERVAL * (BURST - 1))?;
         (!wait.is_zero()).then_some(wait)
+    }
+
+    /// True for a token that was valid a short time ago.
+    pub fn is_exempt(&self, hash: &[u8; 32]) -> bool {
+        self.state.lock().exempts(hash, Instant::now())
     }
 
     /// Counts a failed call. Returns true if it used up the failures of its address.
@@ -74,6 +79,10 @@ impl FailedCalls {
 }
 
 impl State {
+    fn exempts(&self, hash: &[u8; 32], now: Instant) -> bool {
+        self.exempt.get(hash).is_some_and(|end| *end > now)
+    }
+
     /// Returns the key under which the failures of an address are counted.
     fn key(&self, address: IpAddr) -> IpAddr {
         let network = network(address);

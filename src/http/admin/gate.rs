@@ -25,9 +25,9 @@ use crate::http::origin;
 
 /// Maximum length of a parameter in the audit log, in bytes.
 const MAX_PARAMETER: usize = 255;
-/// Parameters of a query that are in the audit log besides the conditions of [`JobFilter`]: they select what a call
-/// changes. Any other may be a secret in the wrong place, so a handler notes it after its check.
-const SELECTING: [&str; 2] = ["all", "move_org"];
+/// Parameters of a query that are in the audit log besides the conditions of [`JobFilter`]: they decide what a call
+/// changes, and how. Any other may be a secret in the wrong place, so a handler notes it after its check.
+const SELECTING: [&str; 3] = ["all", "move_org", "per_second"];
 
 /// Everything that decides about a call.
 #[derive(Clone, Debug)]
@@ -52,11 +52,13 @@ impl Gate {
         let actor = self.actor(&parts).await?;
         log_fields::actor(&actor.name);
         let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-        let operation = route.and_then(|route| self.access.operation(&parts.method, route));
+        let served = route.and_then(|route| self.access.operation(&parts.method, route));
         // An operation that the table does not have is not served.
-        let operation = operation.ok_or(ApiError::MethodNotAllowed)?;
+        let served = served.ok_or(ApiError::MethodNotAllowed)?;
+        let operation = served.operation;
         let subject = subject(&mut parts).await;
-        let permitted = permitted(&actor, operation, &subject);
+        let permitted =
+            permitted(&actor, operation, &subject).and_then(|()| served.check_query(parts.uri.query()));
         let subject = [subject, selection(&parts)].concat();
         parts.extensions.insert(actor.clone());
         let is_read = parts.method.is_safe();

@@ -29,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 /// A hold.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[schema(as = HoldRequest)]
+#[serde(deny_unknown_fields)]
 struct HoldRequest {
     /// Reason for the hold, shown in lists. Absent or `null` keeps the reason of a hold that exists.
     #[schema(min_length = 1, max_length = 500, example = "database maintenance")]

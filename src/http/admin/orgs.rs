@@ -1,8 +1,9 @@
 //! `/api/admin/orgs` and `/api/admin/deletions`: orgs, and the deletion of everything of an org or an agent.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
-use nas_cron_protocol::admin_api::{DeletionReport, Org, OrgPage};
+use axum::{Extension, Json};
+use nas_cron_base::terminal::counted;
+use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, Org, OrgPage};
 use nas_cron_protocol::{InstanceId, OrgId};
 use serde::Deserialize;
 use tracing::info;
@@ -13,8 +14,9 @@ use super::AdminState;
 use crate::domain::actor::Actor;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
+use crate::http::noted::Noted;
 use crate::operations::Cursor;
-use crate::operations::orgs::{MAX_ORGS, subject};
+use crate::operations::orgs::{DeletionOf, MAX_ORGS, subject};
 
 /// Default number of orgs per page.
 const DEFAULT_LIMIT: u32 = 100;
@@ -106,11 +108,19 @@ async fn delete(
     State(state): State<AdminState>,
     actor: Actor,
     body: Result<JsonBody<DeletionRequest>, ApiError>,
-) -> Result<Json<DeletionReport>, Problem> {
+) -> Result<(Extension<Noted>, Json<DeletionReport>), Problem> {
     let DeletionRequest { org_id, instance_id, confirm } = body?.0;
     let of = subject(org_id, instance_id)?;
     let operations = state.operations.within(actor.org_filter());
-    let Some(confirm) = confirm else { return Ok(Json(operations.plan_deletion(&of).await?)) };
+    let noted = match &of {
+        DeletionOf::Org(org_id) => Noted::about("org_id", org_id),
+        DeletionOf::Instance(instance_id) => Noted::about("instance_id", instance_id),
+    };
+    let Some(confirm) = confirm else {
+        let report = operations.plan_deletion(&of).await?;
+        let detail = format!("counted only: {}", in_words(&report.found));
+        return Ok((Extension(noted.and_detail(detail)), Json(report)));
+    };
     let report = operations.delete_everything(&of, &confirm).await?;
     let deleted = report.deleted;
     info!(
@@ -120,5 +130,12 @@ async fn delete(
         attempts = deleted.attempts,
         "everything deleted"
     );
-    Ok(Json(report))
+    let detail = format!("deleted: {}", in_words(&deleted));
+    Ok((Extension(noted.and_detail(detail)), Json(report)))
+}
+
+/// Returns a count for the audit log.
+fn in_words(count: &DeletionCount) -> String {
+    let DeletionCount { agents, jobs, attempts } = *count;
+    format!("{}, {}, {}", counted(agents, "agent"), counted(jobs, "job"), counted(attempts, "attempt"))
 }

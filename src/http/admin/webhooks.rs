@@ -1,10 +1,10 @@
 //! `/api/admin/webhooks` and `/api/admin/events`: webhooks, their deliveries, and events.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use nas_cron_protocol::{Fields, FieldsError, OrgId};
 use serde_json::{Map, Value};
 use tracing::info;
@@ -16,6 +16,7 @@ use crate::domain::event::{EventFilter, EventType};
 use crate::domain::webhook::Webhook;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
+use crate::http::noted::Noted;
 use crate::webhooks::input::{WebhookPurpose, WebhookUrl};
 use crate::webhooks::manage::Tested;
 use crate::webhooks::views::{CreatedWebhook, DeliveryPage, EventPage, RotatedSecret, WebhookList};
@@ -123,7 +124,7 @@ pub(super) async fn list(
     responses(
         (status = CREATED, description = "The webhook was created.", body = CreatedWebhook,
             headers(("Location" = String, description = "Path of the webhook."))),
-        (status = CONFLICT, description = "There are 200 webhooks already, or no key-encryption key is configured."),
+        (status = CONFLICT, description = "The org, or the service for one without an org, has 200 webhooks already; or no key-encryption key is configured."),
     ))]
 pub(super) async fn create(
     State(state): State<AdminState>,
@@ -141,7 +142,10 @@ pub(super) async fn create(
     let webhook = &created.webhook;
     info!(webhook.id = %webhook.webhook_id, org.id = webhook.org_id, actor = actor.name, "webhook created");
     let location = format!("/api/admin/webhooks/{}", webhook.webhook_id);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(CreatedWebhook::from(created))).into_response())
+    let noted = Noted::about("webhook_id", webhook.webhook_id);
+    let noted = webhook.org_id.iter().fold(noted, |noted, org_id| noted.and_about("org_id", org_id));
+    let body = Json(CreatedWebhook::from(created));
+    Ok((StatusCode::CREATED, Extension(noted), [(LOCATION, location)], body).into_response())
 }
 
 /// Read a webhook

@@ -13,7 +13,9 @@ impl QueryParams {
             url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                return Err(refuse(name, format_args!("unknown parameter; use {}", known.join(", "))));
+                let others = if known.is_empty() { "there is none" } else { "use " };
+                let problem = format_args!("unknown parameter; {others}{}", known.join(", "));
+                return Err(refuse(name, problem));
             }
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
                 return Err(refuse(name, "must occur only once"));

@@ -36,7 +36,7 @@ use crate::operations::Cursor;
                        method 405 with `Allow`.\n\n\
                        **Limits.** A body has at most 64 KiB and arrives within 10 s. Requests beyond the configured \
                        number in flight get 503. Calls with an invalid admin token are limited per client address: after \
-                       100 failures, one per second. 429 and 503 have `Retry-After`.\n\n\
+                       100 failures, one per second. 429 and 503 have `Retry-After`, apart from `quota_exceeded`.\n\n\
                        **JSON.** Texts contain no NUL character and no half of a surrogate pair, and no name occurs twice \
                        in an object. Limits of texts count bytes of UTF-8 (`x-max-bytes`).\n\n\
                        **Request IDs.** Every response has `X-Request-Id`: that of the request, or a new one.",

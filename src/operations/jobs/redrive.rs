@@ -18,6 +18,8 @@ use crate::operations::{OperationError, OperationResult, Operations, cursor};
 const BATCH: u32 = 2_000;
 /// Maximum number of one-shots that a dry run counts.
 const COUNTED: i64 = 100_000;
+/// Maximum number of statements of a dry run: enough for [`COUNTED`] one-shots if all of them match.
+const COUNTING: u32 = 50;
 /// Maximum number of jobs in a list of selected jobs.
 pub const SELECTED_MAX: usize = 1_000;
 
@@ -130,9 +132,10 @@ impl Operations {
         Ok(RedriveReport { redriven, last_starts_at, ..RedriveReport::default() })
     }
 
-    /// Counts the one-shots that a redrive of what `filter` selects would change, up to a limit.
+    /// Counts the one-shots that a redrive of what `filter` selects would change. Examines a limited number: `more` is true if
+    /// others may follow.
     pub async fn redrivable(&self, filter: &JobFilter) -> OperationResult<RedriveReport> {
-        let (count, more) = self.count_jobs(&redrivable(filter)?, u32::MAX).await?;
+        let (count, more) = self.count_jobs(&redrivable(filter)?, COUNTING).await?;
         Ok(RedriveReport {
             dry_run: true,
             redrivable: Some(count),

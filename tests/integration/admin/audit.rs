@@ -136,9 +136,9 @@ async fn commands_have_lines_with_the_user_who_ran_them() {
         .collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
     put_agent {"instance_id":"agent-1"} done
-    hold {"org_id":"acme"} done
-    release {"org_id":"acme"} done
-    redrive_jobs {"scope":"all"} done
+    hold_org {"org_id":"acme"} done
+    release_org {"org_id":"acme"} done
+    redrive_jobs {"all":"true","per_second":"4","state":"dead"} done
     put_instance_auth_profiles {"instance_id":"agent-1"} done
     delete_agent {"instance_id":"nobody"} refused
     delete_agent {"instance_id":"agent-1"} done

@@ -71,6 +71,9 @@ impl Caller {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if status >= 400 {
+            assert_eq!(headers["content-type"], "application/problem+json", "{path}: {status}");
+        }
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Answer { status, headers, body }

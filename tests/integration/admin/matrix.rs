@@ -100,6 +100,10 @@ const ROWS: &[Row] = &[
 /// State-changing operations for which something that does not exist is not an error.
 const WITHOUT_EFFECT: &[&str] = &["cancel_job", "redrive_jobs", "redrive_selected_jobs"];
 
+/// State-changing operations about the whole service, whose lines in the audit log need no subject.
+const WITHOUT_SUBJECT: &[&str] =
+    &["hold_service", "release_service", "put_service_auth_profiles", "delete_service_auth_profiles"];
+
 /// Names of org `acme`'s things, and a name of the same form that does not exist.
 const NAMES: &[(&str, &str)] = &[
     ("agent-1", "agent-9"),
@@ -271,6 +275,7 @@ async fn every_route_admits_only_tokens_with_its_role_and_org() {
             }
         }
         seed(&world).await;
+        refuses_what_is_not_documented(&world, operation, &of_role.last().unwrap().1).await;
         sees_nothing_of_another_org(&world, operation, &elsewhere).await;
     }
 }
@@ -284,6 +289,31 @@ async fn audited(service: &Service, operation: &Operation, actor: &str, answer: 
     }
     let outcome = if answer.status < 400 { "done" } else { "refused" };
     assert_eq!(found[0]["outcome"], outcome, "{}: {found:?}", operation.row.0);
+    let has_subject = found[0]["subject"].as_object().is_some_and(|subject| !subject.is_empty());
+    let id = operation.row.0;
+    assert!(has_subject || outcome == "refused" || WITHOUT_SUBJECT.contains(&id), "{id}: {found:?}");
+}
+
+/// Checks that a call with an unknown parameter or an unknown field is refused, by its name, and changes nothing.
+async fn refuses_what_is_not_documented(world: &World, operation: &Operation, caller: &Caller) {
+    let service = &world.service;
+    let id = operation.row.0;
+    let before = state(world).await;
+    let (path, body) = operation.call();
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let unknown = format!("{path}{separator}nonsense=1");
+    let answer = caller.call(service, &operation.method, &unknown, body.as_ref()).await;
+    assert_eq!(answer.status, 400, "{id}: {answer:?}");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("nonsense: unknown parameter; "), "{id}: {detail}");
+    // The bodies of auth profiles are those of the agent API, which ignores unknown fields.
+    if let Some(mut body) = body.filter(|_| !id.ends_with("_auth_profiles")) {
+        body["nonsense"] = json!(1);
+        let answer = caller.call(service, &operation.method, &path, Some(&body)).await;
+        assert_eq!(answer.status, 400, "{id}: {answer:?}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("unknown field"), "{id}: {answer:?}");
+    }
+    assert_eq!(state(world).await, before, "{id} changes nothing");
 }
 
 /// Checks that a caller of another org gets the answer that it would get if nothing of org `acme` existed, and changes
@@ -365,6 +395,55 @@ async fn documentation_lists_every_operation_with_its_role() {
     );
 }
 
+/// The methods and paths of a row of the contract's table. A path that begins with `…` has a beginning of another one of its
+/// row.
+struct Routes<'a> {
+    methods: Vec<&'a str>,
+    paths: Vec<&'a str>,
+}
+
+impl<'a> Routes<'a> {
+    fn of(cell: &'a str) -> Self {
+        let words: Vec<_> = cell.split('`').skip(1).step_by(2).flat_map(str::split_whitespace).collect();
+        let (paths, methods) = words.into_iter().partition(|word| word.starts_with(['/', '…']));
+        Self { methods, paths }
+    }
+
+    fn have(&self, method: &str, path: &str) -> bool {
+        let names = |known: &str| match known.strip_prefix('…') {
+            None => known == path,
+            Some(end) => path
+                .strip_suffix(end)
+                .is_some_and(|start| self.paths.iter().any(|other| other.starts_with(start))),
+        };
+        self.methods.contains(&method) && self.paths.iter().any(|known| names(known))
+    }
+}
+
+#[tokio::test]
+async fn contract_lists_every_route_and_no_other() {
+    let page = include_str!("../../../docs/contract.md");
+    let (_, section) = page.split_once("\n## Admin API\n").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("| route |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let rows: Vec<_> = rows.map(|line| Routes::of(line.split('|').nth(1).unwrap())).collect();
+    let world = World::new().await;
+    let (_, document) = world.service.get("/openapi.json").await;
+    let routes = document["paths"].as_object().unwrap();
+    for (path, methods) in routes.iter().filter(|(path, _)| path.starts_with("/api/admin/")) {
+        for method in methods.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            assert!(
+                rows.iter().any(|row| row.have(&method, path)),
+                "add {method} {path} to docs/contract.md"
+            );
+        }
+    }
+    for path in rows.iter().flat_map(|row| &row.paths).filter(|path| path.starts_with('/')) {
+        assert!(routes.contains_key(*path), "docs/contract.md names the unknown route {path}");
+    }
+}
+
 #[tokio::test]
 async fn token_of_an_org_learns_that_an_instance_id_is_taken_but_not_by_whom() {
     let world = World::new().await;
@@ -381,4 +460,45 @@ async fn token_of_an_org_learns_that_an_instance_id_is_taken_but_not_by_whom() {
     assert_eq!(put("/api/admin/agents/agent-2").await.status, 201);
     let read = config().call(&world.service, "GET", "/api/admin/agents/agent-1", None).await;
     assert_eq!(read.body["org_id"], "acme");
+}
+
+/// Removes what depends on the time of an answer.
+fn without_times(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("at");
+            fields.remove("now");
+            fields.values_mut().for_each(without_times);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_times),
+        _ => {}
+    }
+}
+
+/// Returns the answers to every read of the service's document.
+async fn answers(service: &Service, operations: &[Operation], caller: &Caller) -> Vec<(String, u16, Value)> {
+    let mut found = Vec::new();
+    for operation in operations.iter().filter(|operation| operation.method == "GET") {
+        let mut answer = operation.by(caller, service).await;
+        without_times(&mut answer.body);
+        found.push((operation.row.0.to_owned(), answer.status, answer.body));
+    }
+    found
+}
+
+#[tokio::test]
+async fn token_of_an_org_gets_the_same_answers_as_if_no_other_org_had_anything() {
+    let world = World::new().await;
+    let service = &world.service;
+    let caller = Caller::new(&create(service, "other-viewer", "viewer", Some("other")).await);
+    world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('own', 'other')").await;
+    let operations = operations(service).await;
+    let alone = answers(service, &operations, &caller).await;
+    seed(&world).await;
+    world.sql("INSERT INTO holds (scope, scope_id) VALUES ('org', 'acme')").await;
+    // The overview is kept for a few seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    for (alone, beside) in alone.into_iter().zip(answers(service, &operations, &caller).await) {
+        assert_eq!(beside, alone);
+    }
 }

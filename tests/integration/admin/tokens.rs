@@ -200,3 +200,21 @@ async fn invalid_tokens_are_limited_per_address_and_lock_out_no_token_in_use() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn valid_token_that_calls_too_fast_gets_429_with_the_time_to_wait() {
+    let world = World::new().await;
+    // The gate rejects it without a statement, so that many calls are quick.
+    let path = "/api/admin/overview?nonsense=1";
+    let caller = config();
+    for _ in 0..500 {
+        let calls = (0..32).map(|_| caller.call(&world.service, "GET", path, None));
+        let answers = futures::future::join_all(calls).await;
+        if let Some(answer) = answers.iter().find(|answer| answer.status != 400) {
+            assert_eq!((answer.status, &answer.body["error"]), (429, &json!("too_many_requests")));
+            assert_eq!(answer.headers["retry-after"], "1");
+            return;
+        }
+    }
+    panic!("no call was refused");
+}

@@ -104,7 +104,7 @@ async fn invalid_conditions_and_cursors_are_rejected_by_name() {
     let page = admin.ok("GET", "/api/admin/jobs?state=armed&limit=1", None).await;
     let cursor = page["next"].as_str().expect("more follow");
     for (query, problem) in [
-        ("states=dead", "states: unknown parameter; use org_id, instance_id, job_id, state,"),
+        ("states=dead", "states: unknown parameter; use org_id, instance_id, job_id, parked,"),
         ("state=lost", "state: unknown value `lost`: one of armed, leased,"),
         ("state=parked", "state: a parked one-shot keeps its state"),
         ("limit=201", "limit: must be a number from 1 to 200"),

@@ -10,4 +10,5 @@ mod plans;
 mod redrive;
 mod server;
 mod server_of_service;
+mod tenants;
 mod unreachable;

@@ -40,6 +40,7 @@ async fn reading_commands_print_the_same_bytes() {
         &["list", "--limit", "1"],
         &["list", "--state", "dead", "--error", "BUSY", "--json"],
         &["list", "--org", "org-2"],
+        &["list", "--job", "dead", "--json"],
         &["list", "--state", "dormant"],
         &["list", "--state", "dormant,dead", "--json"],
         &["show", "inst-1", "quiet"],
@@ -53,11 +54,14 @@ async fn reading_commands_print_the_same_bytes() {
         &["show", "other", "c", "--attempts", "0"],
         &["show", "inst-1", "none"],
         &["redrive", "--all", "--dry-run", "--json"],
+        &["redrive", "--all", "--job", "none", "--outcome", "failed", "--dry-run"],
         &["redrive", "inst-1", "c"],
         &["cancel", "inst-1", "none"],
     ] {
         both(&admin, "jobs", arguments).await;
     }
+    let listed = both(&admin, "jobs", &["list", "--job", "dead"]).await;
+    assert_eq!(listed.lines().count(), 2, "a head and one job: {listed}");
     both(&admin, "audit", &["list", "--limit", "1"]).await;
     both(&admin, "audit", &["list", "--action", "cancel_job", "--json"]).await;
     let agents = "UPDATE instances SET created_at = '2020-01-01', updated_at = '2020-01-01'";
@@ -85,6 +89,38 @@ async fn reading_commands_print_the_same_bytes() {
     for arguments in [&["list"][..], &["list", "--json"], &["--org", "none"], &["--instance", "none"]] {
         both(&admin, "hold", arguments).await;
     }
+}
+
+#[tokio::test]
+async fn attempts_after_the_first_page_are_shown_with_a_cursor() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "job", "delivered", &[]).await;
+    admin
+        .world
+        .sql(
+            "INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
+                                outcome)
+             SELECT gen_random_uuid(), 'inst-1', 'job', gen_random_uuid(), 'k', now(), n, now() - n * interval '1 hour', now(),
+                    'failed'
+             FROM generate_series(1, 5) n",
+        )
+        .await;
+    let (mut seen, mut after) = (0, None::<String>);
+    loop {
+        let mut line = vec!["show", "inst-1", "job", "--attempts", "2"];
+        line.extend(after.iter().flat_map(|after| ["--after", after]));
+        let out = both(&admin, "jobs", &line).await;
+        seen += out.lines().filter(|line| line.contains("failed")).count();
+        let next = out.lines().find_map(|line| line.strip_prefix("More attempts follow: --after "));
+        match next {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 5);
+    let page = both(&admin, "jobs", &["show", "inst-1", "job", "--after", &after.unwrap(), "--json"]).await;
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((page["attempts"].as_array().unwrap().len(), &page["next"]), (1, &json!(null)));
 }
 
 #[tokio::test]

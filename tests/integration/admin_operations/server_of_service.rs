@@ -184,6 +184,8 @@ async fn changing_commands_about_the_service_work_through_the_server() {
         ),
         (&["keys", "--server", &server.url, "export-jwks"], "/api/agent-cron/jwks.json"),
         (&["agents", "--server", &server.url, "import", "x.csv"], "a thousand agents per statement"),
+        (&["export", "--server", &server.url, "-"], "a view of one moment"),
+        (&["import", "--server", &server.url, "x.jsonl"], "a thousand lines per statement"),
     ] {
         let (status, _, error) = server.settings.run(arguments).await;
         assert!(!status.success() && error.contains(reason), "{error}");

@@ -132,3 +132,18 @@ async fn nudge_of_a_disabled_agent_fires_when_it_is_enabled() {
     assert!(status.success(), "{error}");
     world.agents.wait_for("job", 2).await;
 }
+
+#[tokio::test]
+async fn nudge_of_a_job_on_hold_fires_when_it_is_released() {
+    let world = World::new().await;
+    world.arm("job", -1_000).await;
+    world.delivered("job").await;
+    let run = async |arguments: &[&str]| {
+        let (status, _, error) = world.settings.run(arguments).await;
+        assert!(status.success(), "{error}");
+    };
+    run(&["hold", "--instance", "inst-1", "--job", "job"]).await;
+    assert_eq!(json(&world.settings, &NUDGE).await["on_hold"], true);
+    run(&["release", "--instance", "inst-1", "--job", "job"]).await;
+    world.agents.wait_for("job", 2).await;
+}

@@ -49,6 +49,7 @@ async fn withheld_job_is_reported_when_it_is_no_longer_withheld() {
     for (stop, resume) in [
         ("UPDATE instances SET enabled = false", "UPDATE instances SET enabled = true"),
         ("INSERT INTO holds (scope, scope_id) VALUES ('org', 'org-1')", "DELETE FROM holds"),
+        ("INSERT INTO job_holds (instance_id, job_id) VALUES ('inst-1', 'job')", "DELETE FROM job_holds"),
     ] {
         chains.sql("DELETE FROM one_shots; DELETE FROM fires; DELETE FROM awaited_rearms").await;
         chains.hourly("job", 3).await;

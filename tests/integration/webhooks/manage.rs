@@ -322,3 +322,27 @@ async fn deleted_webhook_gets_nothing_more_and_old_events_are_pruned() {
     world.sql("UPDATE events SET created_at = now() - interval '25 h'").await;
     assert_eq!(nas_cron::db::events::prune(&db, day, 100).await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn webhooks_of_one_org_leave_room_for_those_of_another() {
+    let world = World::with(at_once).await;
+    let most = nas_cron::db::webhooks::MOST;
+    world
+        .sql(&format!(
+            "INSERT INTO webhooks (webhook_id, url, org_id, secret_nonce, secret, ended_by, ended_at)
+             SELECT gen_random_uuid(), 'https://ops.example/' || n, 'acme', 'n', 's', 'operator', now()
+             FROM generate_series(1, {most}) n"
+        ))
+        .await;
+    let created = async |org: Option<&str>| {
+        let body = json!({ "url": "https://ops.example/x", "org_id": org });
+        world.service.admin("POST", PATH, Some(&body)).await
+    };
+    let (status, problem) = created(Some("acme")).await;
+    assert_eq!(status, 409, "{problem}");
+    assert_eq!(problem["detail"], "there are 200 webhooks of this scope already: remove one first");
+    for org in [Some("other"), None] {
+        let (status, answer) = created(org).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+}

@@ -16,6 +16,7 @@ use crate::http::log_fields;
 
 /// The one-shot to fire.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FireJobRequest {
     /// ID of the job's current one-shot. After its fire, the job has another one, so a repeated request fires nothing.
     #[schema(value_type = ScheduleId)]

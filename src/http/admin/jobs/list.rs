@@ -18,7 +18,7 @@ const DEFAULT_LIMIT: u32 = 100;
 /// List jobs
 ///
 /// Returns one page of jobs with a current one-shot, ordered by instance and job, or by the next attempt if that is a
-/// condition. Each request examines a limited number of one-shots: a page may be short, or empty, although others follow.
+/// condition and neither an instance nor an org is. Each request examines a limited number of one-shots: a page may be short, or empty, although others follow.
 /// Continue until `next` is null.
 #[utoipa::path(get, path = "/api/admin/jobs", operation_id = "list_jobs", tag = "admin",
     security(("admin_token" = [])),

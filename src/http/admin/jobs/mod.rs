@@ -82,9 +82,9 @@ struct Conditions {
     fire_at_from: Option<chrono::DateTime<chrono::Utc>>,
     /// Only one-shots with an instant before this one.
     fire_at_before: Option<chrono::DateTime<chrono::Utc>>,
-    /// Only one-shots whose next attempt may start at this instant or later, ordered by it.
+    /// Only one-shots whose next attempt may start at this instant or later.
     next_attempt_from: Option<chrono::DateTime<chrono::Utc>>,
-    /// Only one-shots whose next attempt may start before this instant, ordered by it.
+    /// Only one-shots whose next attempt may start before this instant.
     next_attempt_before: Option<chrono::DateTime<chrono::Utc>>,
 }
 

@@ -17,6 +17,7 @@ use crate::http::log_fields;
 
 /// The one-shot to fire once more.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct NudgeRequest {
     /// ID of the job's current one-shot. If its agent has armed another one, nothing is fired.
     #[schema(value_type = ScheduleId)]

@@ -1,7 +1,7 @@
 //! Redrives dead letters: one, selected ones, or all that a filter selects.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, refuse};
+use crate::http::noted::Noted;
 use crate::operations::Cursor;
 use crate::operations::jobs::{Redrive, RedriveOf, SELECTED_MAX};
 
@@ -83,6 +84,7 @@ pub(super) async fn matching(
 
 /// Jobs to redrive.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SelectedJobs {
     /// The jobs. Those that are neither dead nor stuck are left alone.
     #[schema(min_items = 1, max_items = 1000)]
@@ -94,6 +96,7 @@ pub(super) struct SelectedJobs {
 
 /// A job of an agent.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SelectedJob {
     /// The agent's instance ID in the portal.
     instance_id: InstanceId,
@@ -112,7 +115,7 @@ pub(super) async fn selected(
     State(state): State<AdminState>,
     actor: Actor,
     body: Result<JsonBody<SelectedJobs>, ApiError>,
-) -> Result<Json<RedriveReport>, Problem> {
+) -> Result<(Extension<Noted>, Json<RedriveReport>), Problem> {
     let SelectedJobs { jobs, per_second } = body?.0;
     if jobs.is_empty() || jobs.len() > SELECTED_MAX {
         let problem = format!("must name 1 to {SELECTED_MAX} jobs");
@@ -122,11 +125,17 @@ pub(super) async fn selected(
     if !(1..=MAX_PER_SECOND).contains(&per_second) {
         return Err(InvalidField::new("per_second", format!("must be from 1 to {MAX_PER_SECOND}")).into());
     }
+    // Not by the instance's own entry, which would show the line to that instance's org: other jobs may be of other orgs.
+    let noted = jobs.iter().fold(Noted::default(), |noted, job| {
+        noted.and_about("job", format_args!("{}/{}", job.instance_id, job.job_id))
+    });
     let keys = jobs
         .into_iter()
         .map(|job| JobKey { instance_id: job.instance_id.to_string(), job_id: job.job_id.to_string() });
     let wanted = Redrive { of: RedriveOf::Jobs(keys.collect()), per_second };
-    redrive(&state, &actor, &wanted, None).await
+    let report = redrive(&state, &actor, &wanted, None).await?;
+    let noted = noted.and_detail(format!("redriven: {}", report.redriven));
+    Ok((Extension(noted), report))
 }
 
 async fn redrive(
