@@ -59,8 +59,7 @@ where
         Next::Nothing
     };
     // Not an async block, which would store the statement's future twice.
-    let attempt =
-        || timeout_at(deadline, op()).map(|done| done.map_err(|_| out_of_time())?.map_err(failed));
+    let attempt = || timeout_at(deadline, op()).map(|done| done.map_err(|_| out_of_time())?.map_err(failed));
     let mut unavailable = UNAVAILABLE.build();
     attempt
         .retry(ConstantBuilder::new().without_max_times())

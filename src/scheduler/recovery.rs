@@ -78,7 +78,9 @@ mod tests {
     #[test]
     fn searches_take_a_fiftieth_of_the_time_and_follow_each_other_within_five_seconds() {
         let ms = Duration::from_millis;
-        for (took, wanted) in [(1, 1_000), (20, 1_000), (40, 2_000), (100, 5_000), (1_000, 5_000), (5_000, 5_000)] {
+        for (took, wanted) in
+            [(1, 1_000), (20, 1_000), (40, 2_000), (100, 5_000), (1_000, 5_000), (5_000, 5_000)]
+        {
             assert_eq!(pause(ms(took)), ms(wanted), "{took} ms");
         }
     }

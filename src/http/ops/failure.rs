@@ -38,7 +38,7 @@ pub(super) fn dressed(mut response: Response, session: Option<&Session>, back: O
         _ => "The service failed",
     };
     let frame = session.map_or_else(|| Frame::outside(title), |session| session.frame(title));
-    let (detail, back) = (super::view::with_commands(&detail), back.map(str::to_owned));
+    let (detail, back) = (super::view::with_code(&detail), back.map(str::to_owned));
     let page = FailurePage { frame, detail, status: status.as_u16(), back };
     let (mut head, _) = response.into_parts();
     head.headers.remove(axum::http::header::CONTENT_LENGTH);

@@ -109,8 +109,10 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
         (&nats["backend"], &nats["configured"], &nats["answers"]),
         (&json!("nats"), &json!(true), &json!(true))
     );
-    assert_eq!((&nats["one_shots"], &nats["wanted"], &nats["unwanted"]),
-        (&json!({"count": 1}), &json!({"count": 0}), &json!({"count": 0})));
+    assert_eq!(
+        (&nats["one_shots"], &nats["wanted"], &nats["unwanted"]),
+        (&json!({"count": 1}), &json!({"count": 0}), &json!({"count": 0}))
+    );
     let qstash = &status["backends"][1];
     assert_eq!((&qstash["configured"], &qstash["answers"]), (&json!(false), &Value::Null), "{status}");
     let (done, out, _) = settings.run(&["backend", "status"]).await;

@@ -1,6 +1,7 @@
 //! The operators' page: as HTTP, and in a real browser.
 
 mod browser;
+mod commands;
 pub(crate) mod fixture;
 mod forms;
 mod lists;

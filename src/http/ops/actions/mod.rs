@@ -18,7 +18,7 @@ use tracing::info;
 use super::OpsState;
 use super::form::Form;
 use super::session::{Proof, SENT, Session};
-use super::view::Html;
+use super::view::{CommandLine, Html};
 use crate::audit::{Act, AuditOutcome};
 use crate::domain::job_filter::JobFilter;
 use crate::http::ApiError;
@@ -220,7 +220,7 @@ impl Action {
         session: &Session,
         operation: &'static str,
         label: &'static str,
-        command: &str,
+        command: &CommandLine,
     ) -> Option<Self> {
         session.may(operation).then(|| Self {
             operation,

@@ -14,7 +14,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, agent, command, id, link, shown, text, when_any, with_query};
+use crate::http::ops::view::{CommandLine, Html, agent, id, link, shown, text, when_any, with_query};
 
 /// Agents of a page.
 const PER_PAGE: u32 = 100;
@@ -73,10 +73,10 @@ pub(in crate::http::ops) async fn show(
         .collect();
     let flags = [("disabled", disabled), ("unreachable", unreachable)];
     kept.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name, "true")));
-    let mut words = vec!["agents", "list"];
-    words.extend(org.iter().flat_map(|org| ["--org", org]));
-    words.extend(disabled.then_some("--disabled"));
-    words.extend(unreachable.then_some("--unreachable"));
+    let list = CommandLine::new("agents list");
+    let list = org.iter().fold(list, |list, org| list.option("--org", org));
+    let set = [("--disabled", disabled), ("--unreachable", unreachable)];
+    let list = set.iter().filter(|(_, given)| *given).fold(list, |list, (name, _)| list.flag(name));
     let quotas = operations.default_quotas();
     let shown_page = AgentsPage {
         frame: session.frame("Agents").of(Section::Agents),
@@ -90,7 +90,7 @@ pub(in crate::http::ops) async fn show(
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.is_none().then(|| shown(&command(words))),
+        command: search.is_none().then(|| shown(&list)),
     };
     Ok(rendered(&shown_page))
 }

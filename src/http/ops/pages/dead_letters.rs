@@ -14,7 +14,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, agents_words, command, link, shown, text, when, with_query};
+use crate::http::ops::view::{CommandLine, Html, agents_words, link, shown, text, when, with_query};
 
 #[derive(Template)]
 #[template(path = "dead_letters.html")]
@@ -53,7 +53,7 @@ pub(in crate::http::ops) async fn show(
         more: found.more,
         may: session.may("redrive_jobs"),
         all: redriving(&JobFilter { states: vec![OneShotState::Dead], ..JobFilter::default() }),
-        command: shown(&command(["jobs", "list", "--state", "dead,stuck"])),
+        command: shown(&CommandLine::new("jobs list --state dead,stuck")),
     };
     Ok(rendered(&page))
 }

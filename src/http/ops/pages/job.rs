@@ -20,8 +20,9 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    Html, agent, command, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
+    CommandLine, Html, agent, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
 };
+use crate::operations::jobs;
 
 #[derive(Template)]
 #[template(path = "job.html")]
@@ -58,7 +59,7 @@ pub(in crate::http::ops) async fn show(
         actions: actions(&session, &instance_id, &job_id, current),
         facts: ("One-shot", facts(details, session.now)),
         audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
-        command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
+        command: shown(&jobs::command("show", instance_id.as_str(), job_id.as_str())),
     };
     let page = JobPage {
         frame: session
@@ -133,7 +134,7 @@ fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> 
 fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Option<&Job>) -> Vec<Action> {
     let (agent, name) = (instance_id.as_str(), job_id.as_str());
     let on_job = |operation, label, verb| {
-        let line = command(["jobs", verb, agent, name]);
+        let line = jobs::command(verb, agent, name);
         let action = Action::offered(session, operation, label, &line)?;
         let action = action.about("instance_id", agent).about("job_id", name);
         Some(match job {
@@ -163,10 +164,11 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
             found.push(on_job("dismiss_job", "It has finished", "dismiss"));
         }
     }
-    let hold = command(["hold", "--instance", agent, "--job", name]);
+    let on = |verb| CommandLine::new(verb).option("--instance", agent).option("--job", name);
+    let hold = on("hold");
     let hold = Action::offered(session, "hold_job", "Hold", &hold)
         .map(|action| action.about("instance_id", agent).about("job_id", name).with_reason());
-    let release = command(["release", "--instance", agent, "--job", name]);
+    let release = on("release");
     let release = Action::offered(session, "release_job", "End its hold", &release)
         .map(|action| action.about("instance_id", agent).about("job_id", name));
     found.extend([hold, release]);

@@ -14,7 +14,7 @@ use crate::http::ops::actions::batch::{self, Seen};
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::{Proof, Session};
-use crate::http::ops::view::{Html, agent, command, id, job, link, shown, with_query};
+use crate::http::ops::view::{CommandLine, Html, agent, id, job, link, shown, with_query};
 use crate::http::{ApiError, extract};
 
 /// Jobs of a page.
@@ -198,7 +198,7 @@ fn suggestions<'a>(orgs: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// Returns the command that lists the same jobs; `None` if there is none.
-fn listing(filter: &JobFilter) -> Option<String> {
+fn listing(filter: &JobFilter) -> Option<CommandLine> {
     if filter.job_id.is_some() {
         return None;
     }
@@ -207,11 +207,9 @@ fn listing(filter: &JobFilter) -> Option<String> {
         "instance_id" => "--instance".to_owned(),
         other => format!("--{}", other.replace('_', "-")),
     };
-    let pairs = filter.pairs();
-    let words = pairs.iter().flat_map(|(name, value)| {
-        let value = (value != "true").then(|| value.clone());
-        std::iter::once(flag(name)).chain(value)
-    });
-    let words: Vec<_> = ["jobs".to_owned(), "list".to_owned()].into_iter().chain(words).collect();
-    Some(command(words.iter().map(String::as_str)))
+    let list = CommandLine::new("jobs list");
+    Some(filter.pairs().iter().fold(list, |list, (name, value)| match value.as_str() {
+        "true" => list.flag(&flag(name)),
+        value => list.option(&flag(name), value),
+    }))
 }

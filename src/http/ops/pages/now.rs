@@ -12,7 +12,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, due_link, plots, shown, text, when, with_commands};
+use crate::http::ops::view::{CommandLine, Html, due_link, plots, shown, text, when, with_commands};
 
 #[derive(Template)]
 #[template(path = "now.html")]
@@ -73,7 +73,7 @@ pub(in crate::http::ops) async fn show(
         problems: overview.problems.iter().map(item).collect(),
         tiles: tiles(&overview.counts),
         service: service(&overview, now),
-        command: shown(&command(["status"])),
+        command: shown(&CommandLine::new("status")),
     };
     Ok(rendered(&page))
 }
