@@ -10,7 +10,9 @@ use nas_cron_protocol::{FireOutcome, InstanceId, OrgId, instant_of};
 
 use super::shown::state;
 use crate::cli::operator::Operator;
-use crate::domain::job_filter::{JobFilter, ListedState, Span, error_text, state as state_of};
+use crate::domain::job_filter::{
+    JobFilter, LastStatus, ListedState, Parked, Span, error_text, state as state_of,
+};
 
 /// List one-shots, ordered by agent and job, or by the next attempt if that is a condition.
 #[derive(Clone, Debug, Args)]
@@ -30,9 +32,10 @@ pub(super) struct ListArgs {
     /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead; or of dormant jobs: dormant.
     #[arg(long, value_delimiter = ',', value_parser = state_of)]
     state: Vec<ListedState>,
-    /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
-    #[arg(long)]
-    parked: bool,
+    /// Only parked one-shots: they wait for the end of a hold (`hold`), or until their agent is reachable (`unreachable`). `none`:
+    /// only those that are not parked.
+    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    parked: Option<Parked>,
     /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
@@ -42,6 +45,18 @@ pub(super) struct ListArgs {
     /// Only one-shots whose last error contains this text, in any case.
     #[arg(long, value_name = "TEXT", value_parser = parse_error)]
     error: Option<String>,
+    /// Only dead letters whose latest start (not_after) has passed, or whose retry budget is spent.
+    #[arg(long, value_name = "true|false")]
+    expired: Option<bool>,
+    /// Only one-shots whose last response had this status; `none`: without a response.
+    #[arg(long, value_name = "STATUS")]
+    last_status: Option<LastStatus>,
+    /// Only one-shots whose last error has this text as its first 48 characters, as dead letters are grouped.
+    #[arg(long, value_name = "TEXT", value_parser = parse_error)]
+    error_group: Option<String>,
+    /// Only one-shots without an error.
+    #[arg(long)]
+    no_error: bool,
     /// Only one-shots with an instant from this one on.
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     fire_at_from: Option<DateTime<Utc>>,
@@ -107,10 +122,14 @@ impl ListArgs {
             instance_id: self.instance.clone(),
             job_id: None,
             org_id: self.org.clone(),
-            parked: self.parked,
+            parked: self.parked.unwrap_or_default(),
             overdue: self.overdue,
             outcome: self.outcome,
             error: self.error.clone(),
+            expired: self.expired,
+            last_status: self.last_status,
+            error_group: self.error_group.clone(),
+            no_error: self.no_error,
             fire_at: Span { from: self.fire_at_from, before: self.fire_at_before },
             next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
             ..JobFilter::default()
@@ -125,7 +144,7 @@ fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(super) fn parse_error(text: &str) -> Result<String, String> {
-    error_text(text).map_err(|error| error.problem)
+    error_text("error", text).map_err(|error| error.problem)
 }
 
 fn last(job: &Job) -> String {

@@ -32,6 +32,7 @@ pub(super) fn dressed(mut response: Response, session: Option<&Session>, back: O
         401 => "Not signed in",
         403 => "Not permitted",
         404 => "Not found",
+        405 => "Not a page",
         409 => "The state has changed",
         429 => "Too many failed sign-ins",
         503 => "Temporarily unavailable",

@@ -10,6 +10,9 @@ use crate::domain::PortalDenial;
 use crate::domain::circumstances::{Circumstances, Outage};
 use crate::domain::hold::{Hold, HoldScope};
 
+/// Maximum length of an agent's error in a reason, in characters.
+pub const WHY_ERROR: usize = 120;
+
 fn because(code: WhyCode, text: impl Into<String>) -> Why {
     Why { code, text: text.into(), fix: None }
 }
@@ -193,7 +196,9 @@ fn dead(job: &Job) -> Why {
 }
 
 fn last_error(job: &Job) -> String {
-    job.last_error.as_deref().map_or("no response".to_owned(), |error| shortened(&printable(error), 120))
+    job.last_error
+        .as_deref()
+        .map_or("no response".to_owned(), |error| shortened(&printable(error), WHY_ERROR))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The operators' page: as HTTP, and in a real browser.
 
+mod batches;
 mod browser;
 mod commands;
 pub(crate) mod fixture;

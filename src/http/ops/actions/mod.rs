@@ -79,7 +79,7 @@ pub(super) async fn carry_out(
     let subject = subject(&form);
     let allowed = permitted(&session.actor, operation, &subject);
     // An action on many jobs has a line for each of them.
-    let has_own_lines = batch::is_meant(&form) && operation.id != "redrive_jobs" && allowed.is_ok();
+    let has_own_lines = batch::has_own_lines(operation.id, &form) && allowed.is_ok();
     let line = if has_own_lines {
         None
     } else {
@@ -151,7 +151,7 @@ impl Answered {
 
 /// Returns the page of a form, which is to show the form's result.
 fn back(form: &Form, submission_id: uuid::Uuid) -> String {
-    let back = form.back();
+    let back = batch::back(form);
     let separator = if back.contains('?') { '&' } else { '?' };
     format!("{back}{separator}{SENT}={submission_id}")
 }

@@ -18,7 +18,9 @@ use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{CommandLine, Html, id, job, link, shown, text, when, whole_id, with_query};
+use crate::http::ops::view::{
+    CommandLine, Html, id, job, link, scheduled, shown, text, when, whole_id, with_query,
+};
 
 #[derive(Template)]
 #[template(path = "agent.html")]
@@ -74,7 +76,7 @@ pub(in crate::http::ops) async fn show(
         subject,
         notes: notes(agent, quota, contact, now),
         counts: vec![
-            ("Scheduled", agent.armed, jobs(&[])),
+            ("Scheduled", agent.armed, scheduled(name)),
             ("Parked", agent.parked, jobs(&[("parked", "true")])),
             ("Dead or stuck", agent.dead, jobs(&[("state", "dead,stuck")])),
         ],
@@ -147,7 +149,7 @@ fn actions(session: &Session, agent: &Agent) -> Vec<Action> {
         session,
         "hold_instance",
         "Hold",
-        &CommandLine::new("hold").option("--instance", name),
+        &CommandLine::new("hold").option("--instance", name).option("--reason", "REASON"),
     );
     let release = Action::offered(
         session,

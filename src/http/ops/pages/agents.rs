@@ -14,7 +14,9 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{CommandLine, Html, agent, id, link, shown, text, when_any, with_query};
+use crate::http::ops::view::{
+    CommandLine, Html, agent, id, link, scheduled, shown, text, when_any, with_query,
+};
 
 /// Agents of a page.
 const PER_PAGE: u32 = 100;
@@ -97,7 +99,6 @@ pub(in crate::http::ops) async fn show(
 
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
     let instance = of.instance_id.as_str();
-    let jobs = with_query("/ops/jobs", [("instance_id", instance)]);
     let dead = with_query("/ops/jobs", [("instance_id", instance), ("state", "dead,stuck")]);
     let number = |count: i64, path: &str| match count {
         0 => text("0"),
@@ -107,7 +108,7 @@ fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
         agent: link(&agent(instance), &id(instance)),
         org: id(&of.org_id),
         badges: badges(of, of.quota(quotas)),
-        jobs: number(of.armed, &jobs),
+        jobs: number(of.armed, &scheduled(instance)),
         dead: number(of.dead, &dead),
         next: when_any(of.next_attempt_at, now),
         callback: of.callback_url.as_deref().map_or_else(Html::dash, id),

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{BackendOverview, KeyStep, OutboxBacklog, Problem, ServiceOverview};
+use nas_cron_protocol::admin_api::{BackendOverview, OutboxBacklog, Problem, ServiceOverview};
 
-use super::parts::{ReplicaRow, replicas};
+use super::parts::{ReplicaRow, StepRow, key_tone, replicas, step_row};
 use crate::domain::KeyState;
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
@@ -76,12 +76,6 @@ struct KeyRow {
     published: Html,
     activated: Html,
     next: String,
-}
-
-struct StepRow {
-    at: Html,
-    step: Html,
-    reason: Html,
 }
 
 /// Shows the page.
@@ -211,26 +205,13 @@ fn outbox_row(of: &OutboxBacklog) -> OutboxRow {
 }
 
 fn key_row(of: &Key, by_hand: bool, now: DateTime<Utc>) -> KeyRow {
-    let tone = match of.state {
-        KeyState::Active => Tone::Good,
-        KeyState::Next => Tone::Busy,
-        KeyState::Retired | KeyState::Gone => Tone::Calm,
-    };
     KeyRow {
         kid: id(&of.kid),
         alg: of.alg.to_string(),
-        badge: (tone, of.state.to_string()),
+        badge: (key_tone(of.state.as_str()), of.state.to_string()),
         origin: if of.imported { "imported" } else { "generated" },
         published: when(of.published_at, now),
         activated: when_any(of.activated_at, now),
         next: next_step(now, of, by_hand).unwrap_or_else(|| "–".to_owned()),
-    }
-}
-
-fn step_row(step: &KeyStep, now: DateTime<Utc>) -> StepRow {
-    StepRow {
-        at: step.at.map_or_else(|| text("now"), |at| when(at, now)),
-        step: text(&step.step),
-        reason: text(&step.reason),
     }
 }

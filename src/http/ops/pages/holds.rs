@@ -100,9 +100,18 @@ fn release(session: &Session, of: &StandingHold) -> Option<Action> {
 
 /// Returns the forms that begin a hold of a scope that has no page of its own.
 fn begin(session: &Session) -> Vec<Action> {
-    let service =
-        Action::offered(session, "hold_service", "Hold the whole service", &CommandLine::new("hold --all"));
-    let org = Action::offered(session, "hold_org", "Hold an org", &CommandLine::new("hold --org ORG"));
+    let service = Action::offered(
+        session,
+        "hold_service",
+        "Hold the whole service",
+        &CommandLine::new("hold --all --reason REASON"),
+    );
+    let org = Action::offered(
+        session,
+        "hold_org",
+        "Hold an org",
+        &CommandLine::new("hold --org ORG --reason REASON"),
+    );
     let org = org.map(|action| {
         action.with_input("org_id", "Org", session.actor.org.as_ref().map(ToString::to_string))
     });

@@ -72,7 +72,7 @@ fn busiest(load: &UpcomingLoad) -> Vec<DueMinute> {
 fn busy(of: &DueMinute, now: DateTime<Utc>) -> Busy {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let (from, before) = (time(of.minute), time(of.minute + TimeDelta::minutes(1)));
-    let list = CommandLine::new("jobs list").option("--next-attempt-from", &from);
+    let list = CommandLine::new("jobs list --parked=none").option("--next-attempt-from", &from);
     Busy {
         minute: when(of.minute, now),
         due: plots::number(of.due),
