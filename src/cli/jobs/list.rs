@@ -45,7 +45,7 @@ pub(super) struct ListArgs {
     /// Only one-shots whose last error contains this text, in any case.
     #[arg(long, value_name = "TEXT", value_parser = parse_error)]
     error: Option<String>,
-    /// Only dead letters whose latest start (not_after) has passed, or whose retry budget is spent.
+    /// Only dead letters whose latest start (`not_after`) has passed, or whose retry budget is spent.
     #[arg(long, value_name = "true|false")]
     expired: Option<bool>,
     /// Only one-shots whose last response had this status; `none`: without a response.

@@ -53,6 +53,10 @@ async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
     {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
+    let list = operator.get("/ops/agents?unreachable=true").await;
+    for text in ["unreachable for 10 min", "asked to wait, tried again in 5", "of 10,000"] {
+        assert!(list.html.contains(text), "{text}: {}", list.html);
+    }
     ops.world.sql("UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL").await;
     let page = operator.done("disable_agent", &page.form("disable_agent")).await;
     assert!(page.html.contains("The agent is disabled"), "{}", page.html);
@@ -214,6 +218,14 @@ async fn job_tells_its_story() {
              FROM generate_series(0, 9) n",
         )
         .await;
+    ops.world
+        .sql("UPDATE fires SET outcome = 'dropped', error = '<b>busy', answer = 'gateway <i>off' WHERE job_id = 'daily' AND dedup_key = '3'")
+        .await;
     let page = operator.get(&job("daily")).await;
+    for words in
+        ["<q class=\"theirs\">&lt;b&gt;busy</q>", "answered <q class=\"theirs\">gateway &lt;i&gt;off</q>"]
+    {
+        assert!(page.html.contains(words), "the attempt has the agent's words: {words}: {}", page.html);
+    }
     assert!(page.html.contains("It fires daily at 00:00 UTC; the next fire is expected"), "{}", page.html);
 }

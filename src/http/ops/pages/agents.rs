@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::{relative, span};
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
@@ -15,7 +16,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, scheduled, shown, text, when_any, with_query,
+    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when_any, with_query,
 };
 
 /// Agents of a page.
@@ -40,6 +41,10 @@ struct Row {
     org: Html,
     badges: Vec<(Tone, String)>,
     jobs: Html,
+    /// Its quota of scheduled jobs.
+    quota: String,
+    /// What delays its fires: an outage, or its `Retry-After`.
+    contact: Vec<Html>,
     dead: Html,
     next: Html,
     callback: Html,
@@ -97,6 +102,12 @@ pub(in crate::http::ops) async fn show(
     Ok(rendered(&shown_page))
 }
 
+fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
+    let outage = of.unreachable_since.map(|since| format!("unreachable for {}", span(now - since)));
+    let busy = of.busy_until.map(|until| format!("asked to wait, tried again {}", relative(now, until)));
+    outage.into_iter().chain(busy).map(|line| text(&line)).collect()
+}
+
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
     let instance = of.instance_id.as_str();
     let dead = with_query("/ops/jobs", [("instance_id", instance), ("state", "dead,stuck")]);
@@ -109,6 +120,8 @@ fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
         org: id(&of.org_id),
         badges: badges(of, of.quota(quotas)),
         jobs: number(of.armed, &scheduled(instance)),
+        quota: plots::number(of.quota(quotas)),
+        contact: contact(of, now),
         dead: number(of.dead, &dead),
         next: when_any(of.next_attempt_at, now),
         callback: of.callback_url.as_deref().map_or_else(Html::dash, id),

@@ -86,18 +86,15 @@ fn with_backticks(text: &str, command: fn(&str) -> Html) -> Html {
     while let Some((before, after)) = rest.split_once('`') {
         html.push_str(&escaped(before));
         let found = command_before_backtick(after);
-        match found.or_else(|| after.find('`')) {
-            Some(end) => {
-                let show = if found.is_some() { command } else { code };
-                html.push_str(&show(&after[..end]).to_string());
-                rest = &after[end + 1..];
-            }
+        rest = if let Some(end) = found.or_else(|| after.find('`')) {
+            let show = if found.is_some() { command } else { code };
+            html.push_str(&show(&after[..end]).to_string());
+            &after[end + 1..]
+        } else {
             // Nothing ends it: it is a backtick like any other character.
-            None => {
-                html.push('`');
-                rest = after;
-            }
-        }
+            html.push('`');
+            after
+        };
     }
     Html::built(html + &escaped(rest))
 }
