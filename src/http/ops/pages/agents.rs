@@ -43,7 +43,7 @@ struct Row {
     jobs: Html,
     /// Its quota of scheduled jobs.
     quota: String,
-    /// What delays its fires: an outage, or its `Retry-After`.
+    /// Reasons for which its fires are delayed: an outage, or its `Retry-After`.
     contact: Vec<Html>,
     dead: Html,
     next: Html,
