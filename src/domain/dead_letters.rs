@@ -3,6 +3,9 @@
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::OneShotState;
 
+/// Number of characters by which errors are grouped: the rest often differs by an ID or a time.
+pub const GROUPED_BY: i32 = 48;
+
 /// Dead letters, or stuck one-shots, with one error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterGroup {

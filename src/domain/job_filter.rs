@@ -1,10 +1,66 @@
 //! Selection of jobs by operators, the same in queries of the admin API and on the command line.
 
+use std::fmt;
+use std::str::FromStr;
+
 use chrono::{DateTime, SecondsFormat, Utc};
-use nas_cron_protocol::{FireOutcome, InstanceId, InvalidField, JobId, OneShotState, OrgId, instant_of};
+use nas_cron_protocol::{
+    FireOutcome, InstanceId, InvalidField, JobId, OneShotState, OrgId, instant_of, words,
+};
 
 /// Maximum length in bytes of the text that an error contains.
 pub const MAX_ERROR_TEXT: usize = 200;
+
+words!(
+    /// The condition on being parked.
+    #[derive(Default, utoipa::ToSchema)]
+    pub enum Parked {
+        /// No condition.
+        #[default]
+        Any = "false",
+        /// Parked for any reason.
+        Parked = "true",
+        /// Parked by a hold.
+        Hold = "hold",
+        /// Parked because the agent is unreachable.
+        Unreachable = "unreachable",
+        /// Not parked.
+        Not = "none",
+    }
+);
+
+/// The condition on the HTTP status of the last response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStatus {
+    /// There was no response.
+    None,
+    /// The response had this status.
+    Code(i16),
+}
+
+impl fmt::Display for LastStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str(NO_STATUS),
+            Self::Code(code) => write!(f, "{code}"),
+        }
+    }
+}
+
+impl FromStr for LastStatus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == NO_STATUS {
+            return Ok(Self::None);
+        }
+        let code = text.parse().ok().filter(|code| (100..=999).contains(code));
+        code.map(Self::Code).ok_or_else(|| format!("must be a status from 100 to 999, or {NO_STATUS}"))
+    }
+}
+
+/// The condition on an attempt without a response.
+const NO_STATUS: &str = "none";
 
 /// A span of instants, from `from` to before `before`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,14 +91,22 @@ pub struct JobFilter {
     pub states: Vec<OneShotState>,
     /// Those of dormant jobs, in addition to those in one of `states`.
     pub dormant: bool,
-    /// Parked one-shots only, for any reason.
-    pub parked: bool,
+    /// Parked one-shots only, or those that are not.
+    pub parked: Parked,
     /// One-shots that are due by the database's clock, not parked, and not in flight.
     pub overdue: bool,
     /// One-shots whose latest attempt ended so.
     pub outcome: Option<FireOutcome>,
     /// One-shots whose last error contains this text, in any case.
     pub error: Option<String>,
+    /// Dead letters by their reason: true if their `not_after` passed.
+    pub expired: Option<bool>,
+    /// One-shots whose last response had this status.
+    pub last_status: Option<LastStatus>,
+    /// One-shots whose last error has these characters as its first ones, as dead letters are grouped.
+    pub error_group: Option<String>,
+    /// One-shots without an error.
+    pub no_error: bool,
     /// One-shots with an instant in this span.
     pub fire_at: Span,
     /// One-shots with the earliest start of their next attempt in this span.
@@ -51,7 +115,7 @@ pub struct JobFilter {
 
 impl JobFilter {
     /// Names of the conditions in a query.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 16] = [
         "org_id",
         "instance_id",
         "job_id",
@@ -60,6 +124,10 @@ impl JobFilter {
         "overdue",
         "outcome",
         "error",
+        "expired",
+        "last_status",
+        "error_group",
+        "no_error",
         "fire_at_from",
         "fire_at_before",
         "next_attempt_from",
@@ -94,12 +162,14 @@ impl JobFilter {
             "instance_id" => self.instance_id = Some(InstanceId::new(text)?),
             "job_id" => self.job_id = Some(JobId::new(text)?),
             "state" => self.select(&states(text)?),
-            "parked" => self.parked = flag("parked", text)?,
+            "parked" => self.parked = parsed("parked", text)?,
             "overdue" => self.overdue = flag("overdue", text)?,
-            "outcome" => {
-                self.outcome = Some(text.parse().map_err(|problem| InvalidField::new("outcome", problem))?);
-            }
-            "error" => self.error = Some(error_text(text)?),
+            "outcome" => self.outcome = Some(parsed("outcome", text)?),
+            "error" => self.error = Some(error_text("error", text)?),
+            "expired" => self.expired = Some(flag("expired", text)?),
+            "last_status" => self.last_status = Some(parsed("last_status", text)?),
+            "error_group" => self.error_group = Some(error_text("error_group", text)?),
+            "no_error" => self.no_error = flag("no_error", text)?,
             "fire_at_from" => self.fire_at.from = Some(instant_of("fire_at_from", text)?),
             "fire_at_before" => self.fire_at.before = Some(instant_of("fire_at_before", text)?),
             "next_attempt_from" => self.next_attempt.from = Some(instant_of("next_attempt_from", text)?),
@@ -121,10 +191,14 @@ impl JobFilter {
             self.instance_id.as_ref().map(ToString::to_string),
             self.job_id.as_ref().map(ToString::to_string),
             (!states.is_empty()).then(|| states.join(",")),
-            self.parked.then(|| "true".to_owned()),
+            (self.parked != Parked::Any).then(|| self.parked.to_string()),
             self.overdue.then(|| "true".to_owned()),
             self.outcome.map(|outcome| outcome.to_string()),
             self.error.clone(),
+            self.expired.map(|expired| expired.to_string()),
+            self.last_status.map(|status| status.to_string()),
+            self.error_group.clone(),
+            self.no_error.then(|| "true".to_owned()),
             time(self.fire_at.from),
             time(self.fire_at.before),
             time(self.next_attempt.from),
@@ -174,12 +248,17 @@ pub fn state(text: &str) -> Result<ListedState, String> {
 }
 
 /// Checks the text that an error contains.
-pub fn error_text(text: &str) -> Result<String, InvalidField> {
+pub fn error_text(name: &'static str, text: &str) -> Result<String, InvalidField> {
     if text.is_empty() || text.len() > MAX_ERROR_TEXT || text.chars().any(char::is_control) {
         let problem = format!("must have 1 to {MAX_ERROR_TEXT} bytes, and no control characters");
-        return Err(InvalidField::new("error", problem));
+        return Err(InvalidField::new(name, problem));
     }
     Ok(text.to_owned())
+}
+
+/// Parses a word of a query.
+fn parsed<T: FromStr<Err = String>>(name: &'static str, text: &str) -> Result<T, InvalidField> {
+    text.parse().map_err(|problem: String| InvalidField::new(name, problem))
 }
 
 /// Parses a flag of a query.
@@ -206,10 +285,14 @@ mod tests {
             "a/b",
             "job 1",
             "dead,stuck,dormant",
-            "true",
+            "unreachable",
             "true",
             "failed",
             "503 %",
+            "false",
+            "none",
+            "no route",
+            "true",
             "2027-01-15T09:03:00.000000Z",
             "2027-01-15T09:04:00.000000Z",
             "2027-01-15T09:05:00.000001Z",
@@ -224,7 +307,8 @@ mod tests {
     fn invalid_condition_is_named() {
         let problem = |name: &str, text: &str| JobFilter::default().set(name, text).unwrap_err().to_string();
         insta::assert_snapshot!(problem("state", "dead,parked"), @"state: a parked one-shot keeps its state; use `parked` instead of the state `parked`");
-        insta::assert_snapshot!(problem("parked", "yes"), @"parked: must be true or false");
+        insta::assert_snapshot!(problem("parked", "yes"), @"parked: unknown value `yes`: one of false, true, hold, unreachable, none");
+        insta::assert_snapshot!(problem("last_status", "99"), @"last_status: must be a status from 100 to 999, or none");
         insta::assert_snapshot!(problem("error", ""), @"error: must have 1 to 200 bytes, and no control characters");
         insta::assert_snapshot!(problem("fire_at_from", "2027-01-15T09:03:00"), @"fire_at_from: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
         insta::assert_snapshot!(problem("outcome", "lost?"), @"outcome: unknown value `lost?`: one of delivered, gone, dropped, duplicate, failed, lost");

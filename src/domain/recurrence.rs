@@ -3,7 +3,7 @@
 //! The service does not know an agent's schedules: a recurring job is a chain of one-shots, each armed after the fire before
 //! it. This file infers the recurrence from the instants of the latest one-shots (docs/operations.md#a-job-has-gone-quiet).
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
 use nas_cron_protocol::words;
 
 words!(
@@ -55,6 +55,8 @@ pub struct PastArm {
 pub struct Expectation {
     /// The pattern.
     pub recurrence: RecurrenceKind,
+    /// Time from one fire to the next; `None` if it differs.
+    pub every: Option<TimeDelta>,
     /// The next fire: the first one of the pattern after the latest delivery.
     pub expected_at: DateTime<Utc>,
     /// The job is dormant if it was not armed again until then.
@@ -74,18 +76,31 @@ pub fn expectation(arms: &[PastArm], delivered_at: DateTime<Utc>) -> Option<Expe
     if gaps.len() < REARMS {
         return None;
     }
-    let (recurrence, expected_at) = next_by_day(&gaps, last, delivered_at)
+    let (recurrence, every, expected_at) = next_by_day(&gaps, last, delivered_at)
         .or_else(|| next_by_interval(&gaps, last, delivered_at))
         .unwrap_or_else(|| {
             let longest = latest(&gaps).iter().max().copied().unwrap_or(DAY);
-            (RecurrenceKind::Irregular, last.max(delivered_at) + longest)
+            (RecurrenceKind::Irregular, None, last.max(delivered_at) + longest)
         });
     Some(Expectation {
         recurrence,
+        every,
         expected_at,
         check_at: expected_at + MARGIN.max(usual_delay(arms) * 2),
         closes_after: KEPT.max((expected_at - last) * 3),
     })
+}
+
+/// The pattern, the time between its fires, and the next fire.
+type Next = (RecurrenceKind, Option<TimeDelta>, DateTime<Utc>);
+
+/// Returns the days of the week of the latest fires, four weeks at most, from Monday on.
+pub fn weekdays(arms: &[PastArm]) -> Vec<Weekday> {
+    let last = arms.iter().map(|arm| arm.fire_at).max();
+    let is_recent = |arm: &&PastArm| last.is_some_and(|last| last - arm.fire_at < DAY * 28);
+    let found: std::collections::BTreeSet<_> =
+        arms.iter().filter(is_recent).map(|arm| arm.fire_at.weekday().num_days_from_monday()).collect();
+    found.into_iter().filter_map(|day| Weekday::try_from(u8::try_from(day).ok()?).ok()).collect()
 }
 
 /// Returns the time from a delivery to the next arm within which three of four of the latest re-arms came; zero if none is
@@ -103,18 +118,15 @@ fn latest(gaps: &[TimeDelta]) -> &[TimeDelta] {
 }
 
 /// The next fire of a fixed interval: the median of the latest gaps, if three of four are near it.
-fn next_by_interval(
-    gaps: &[TimeDelta],
-    last: DateTime<Utc>,
-    after: DateTime<Utc>,
-) -> Option<(RecurrenceKind, DateTime<Utc>)> {
+fn next_by_interval(gaps: &[TimeDelta], last: DateTime<Utc>, after: DateTime<Utc>) -> Option<Next> {
     let gaps = latest(gaps);
     let mut sorted = gaps.to_vec();
     sorted.sort_unstable();
     let median = sorted[sorted.len() / 2];
     let tolerance = JITTER.max(median / 10);
     let near = gaps.iter().filter(|gap| (**gap - median).abs() <= tolerance).count();
-    (near * 4 >= gaps.len() * 3).then(|| (RecurrenceKind::Interval, first_after(last, median, after)))
+    (near * 4 >= gaps.len() * 3)
+        .then(|| (RecurrenceKind::Interval, Some(median), first_after(last, median, after)))
 }
 
 /// The first of `last` + n × `every`, n ≥ 1, that is later than `after`.
@@ -131,11 +143,7 @@ fn first_after(last: DateTime<Utc>, every: TimeDelta, after: DateTime<Utc>) -> D
 
 /// The next fire of a job with whole days between its fires: every n days, or on the days of the week on which it used to
 /// fire.
-fn next_by_day(
-    gaps: &[TimeDelta],
-    last: DateTime<Utc>,
-    after: DateTime<Utc>,
-) -> Option<(RecurrenceKind, DateTime<Utc>)> {
+fn next_by_day(gaps: &[TimeDelta], last: DateTime<Utc>, after: DateTime<Utc>) -> Option<Next> {
     let mut days: Vec<i64> = gaps.iter().rev().map_while(|gap| whole_days(*gap)).collect();
     if days.len() < REARMS {
         return None;
@@ -157,7 +165,8 @@ fn next_by_day(
     let multiples = days.iter().all(|gap| gap % every == 0);
     // Single fires may have been missed.
     if usual == days.len() || (every > 1 && multiples && usual * 4 >= days.len() * 3) {
-        return Some((kind_of(every), first_after(last, DAY * i32::try_from(every).ok()?, after)));
+        let gap = DAY * i32::try_from(every).ok()?;
+        return Some((kind_of(every), Some(gap), first_after(last, gap, after)));
     }
     Some(next_by_weekday(&days, last, after))
 }
@@ -172,11 +181,7 @@ fn whole_days(gap: TimeDelta) -> Option<i64> {
 /// The next day of the week that is not always skipped. `gaps` are in days, the latest first. A day counts unless fires were
 /// missing on more than half of its occurrences, so that one missed fire changes nothing, and a day that has not come yet
 /// counts.
-fn next_by_weekday(
-    gaps: &[i64],
-    last: DateTime<Utc>,
-    after: DateTime<Utc>,
-) -> (RecurrenceKind, DateTime<Utc>) {
+fn next_by_weekday(gaps: &[i64], last: DateTime<Utc>, after: DateTime<Utc>) -> Next {
     // Days before the last fire, of which day 0 is the last fire itself. The day of the week is the rest modulo 7.
     let mut days_before = vec![0];
     for gap in gaps {
@@ -195,8 +200,12 @@ fn next_by_weekday(
         .filter(|day| counts(*day))
         .map(|day| last + TimeDelta::days(weeks + day))
         .find(|at| *at > after);
-    let kind = if (1..=7).all(counts) { RecurrenceKind::Daily } else { RecurrenceKind::Weekdays };
-    (kind, next.unwrap_or(last + TimeDelta::days(weeks + 14)))
+    let (kind, every) = if (1..=7).all(counts) {
+        (RecurrenceKind::Daily, Some(DAY))
+    } else {
+        (RecurrenceKind::Weekdays, None)
+    };
+    (kind, every, next.unwrap_or(last + TimeDelta::days(weeks + 14)))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | [`memory`] | protection of this process's memory: no core dumps |
 //! | [`output`] | stdout of commands, and the end of its reader |
 //! | [`private_file`] | files that only their owner can read; locks between processes |
+//! | [`shell`] | commands in texts, quoted for a shell |
 //! | [`signals`] | SIGINT and SIGTERM |
 //! | [`terminal`] | output of commands: tables, JSON, relative times, errors in one line |
 
@@ -24,6 +25,7 @@ pub mod logging;
 pub mod memory;
 pub mod output;
 pub mod private_file;
+pub mod shell;
 pub mod signals;
 pub mod terminal;
 #[cfg(any(test, feature = "testing"))]

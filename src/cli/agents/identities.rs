@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args};
+use nas_cron_base::shell::CommandLine;
 use nas_cron_base::terminal::{self, counted, or_dash, relative};
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use serde_json::json;
@@ -98,7 +99,8 @@ pub(super) async fn revoke(args: &RevokeArgs, on: &Operator, out: &mut dyn Write
     }
     let agent = on.agent(&args.instance_id).await?.agent;
     let (instance_id, name) = (&args.instance_id, &agent.instance_id);
-    let hint = format!("`nas-cron agents identities {name}` lists its keys and tasks");
+    let list = CommandLine::new("agents identities").of([name.as_str()]);
+    let hint = format!("`{list}` lists its keys and tasks");
     let (revoked, subject) = match (args.identity, args.task) {
         (Some(id), _) => {
             let Some(changed) = on.revoke_identity(instance_id, id).await? else {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::bail;
 use clap::Args;
+use nas_cron_base::shell::CommandLine;
 use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::InstanceId;
 use serde_json::json;
@@ -57,8 +58,9 @@ pub(super) async fn run(args: &RemoveArgs, on: &Operator, out: &mut dyn Write) -
     if held > 0 && !args.yes {
         bail!(
             "agent {name} has {} that would be removed with it: add --yes to remove them, or stop the agent for a while with \
-             `nas-cron agents disable {name}`",
+             `{}`",
             counted(held, "one-shot"),
+            CommandLine::new("agents disable").of([agent.instance_id.as_str()]),
             name = agent.instance_id
         );
     }

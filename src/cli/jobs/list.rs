@@ -11,7 +11,7 @@ use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OrgId};
 use super::conditions::{Conditions, parse_instant};
 use super::shown::state;
 use crate::cli::operator::Operator;
-use crate::domain::job_filter::{JobFilter, ListedState, Span, state as state_of};
+use crate::domain::job_filter::{JobFilter, ListedState, Parked, Span, state as state_of};
 
 /// List one-shots, ordered by agent and job, or by the next attempt if that is a condition and neither an agent nor an org is.
 #[derive(Clone, Debug, Args)]
@@ -34,9 +34,10 @@ pub(super) struct ListArgs {
     /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead; or of dormant jobs: dormant.
     #[arg(long, value_delimiter = ',', value_parser = state_of)]
     state: Vec<ListedState>,
-    /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
-    #[arg(long)]
-    parked: bool,
+    /// Only parked one-shots: they wait for the end of a hold (`hold`), or until their agent is reachable (`unreachable`). `none`:
+    /// only those that are not parked.
+    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    parked: Option<Parked>,
     /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
@@ -101,7 +102,7 @@ impl ListArgs {
             instance_id: self.instance.clone(),
             job_id: self.job.clone(),
             org_id: self.org.clone(),
-            parked: self.parked,
+            parked: self.parked.unwrap_or_default(),
             overdue: self.overdue,
             next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
             ..JobFilter::default()

@@ -11,7 +11,7 @@ use nas_cron_protocol::{InstanceId, JobId};
 
 use crate::audit::Act;
 use crate::cli::operator::Operator;
-use crate::operations::jobs::nudge_refusal;
+use crate::operations::jobs::{command, nudge_refusal};
 
 /// Fire the latest delivered key of a job once more, so that its agent arms the next fire.
 ///
@@ -59,8 +59,9 @@ pub(super) async fn run(args: &NudgeArgs, on: &Operator, out: &mut dyn Write) ->
         if nudged.on_hold { "fires when its agent is enabled and no hold applies" } else { "is due now" };
     writeln!(
         out,
-        "Job {job} of agent {agent} {when} (schedule {}); `nas-cron jobs show {agent} {job}` shows the result.",
-        nudged.schedule_id
+        "Job {job} of agent {agent} {when} (schedule {}); `{}` shows the result.",
+        nudged.schedule_id,
+        command("show", agent.as_str(), job.as_str())
     )?;
     Ok(())
 }
@@ -69,7 +70,8 @@ pub(super) async fn run(args: &NudgeArgs, on: &Operator, out: &mut dyn Write) ->
 async fn delivered(agent: &InstanceId, job: &JobId, on: &Operator) -> anyhow::Result<Job> {
     let found = on.job(agent, job, 0).await?.job.with_context(|| {
         format!(
-            "job {job} of agent {agent} has no one-shot; `nas-cron jobs show {agent} {job}` shows its history"
+            "job {job} of agent {agent} has no one-shot; `{}` shows its history",
+            command("show", agent.as_str(), job.as_str())
         )
     })?;
     if let Some(problem) = nudge_refusal(&found.job) {

@@ -4,14 +4,12 @@ use nas_cron_protocol::{OneShotState, OrgId};
 
 use crate::db::columns::Word;
 use crate::db::{Db, DbResult};
-use crate::domain::dead_letters::{DeadLetterGroup, DeadLetters};
+use crate::domain::dead_letters::{DeadLetterGroup, DeadLetters, GROUPED_BY};
 
 /// Maximum number of dead letters that are examined.
 const EXAMINED: i64 = 10_000;
 /// Maximum number of groups.
 const GROUPS: i64 = 100;
-/// Number of characters by which errors are grouped: the rest often differs by an ID or a time.
-const ERROR: i32 = 48;
 
 /// Groups dead letters and stuck one-shots, of an org or of all.
 pub async fn dead_letters(db: &Db, org_id: Option<&OrgId>) -> DbResult<DeadLetters> {
@@ -42,7 +40,7 @@ pub async fn dead_letters(db: &Db, org_id: Option<&OrgId>) -> DbResult<DeadLette
         "#,
         org_id.map(OrgId::as_str),
         EXAMINED,
-        ERROR,
+        GROUPED_BY,
         GROUPS,
     )
     .fetch_all(db)

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OneShotState, OrgId};
 
 use crate::db::{Db, DbResult};
+use crate::domain::dead_letters::GROUPED_BY;
 use crate::domain::job::{JobKey, JobPosition, SelectedJobs};
-use crate::domain::job_filter::JobFilter;
+use crate::domain::job_filter::{JobFilter, LastStatus, Parked};
 
 /// Maximum number of one-shots that one call examines, and of agents of an org: about 20 ms.
 pub(super) const EXAMINED: i64 = 10_000;
@@ -51,7 +52,7 @@ impl Path {
             either(Self::OrgEnded, Self::Ended)
         } else if filter.only_dormant() {
             either(Self::OrgDormant, Self::Dormant)
-        } else if filter.parked {
+        } else if matches!(filter.parked, Parked::Parked | Parked::Hold | Parked::Unreachable) {
             either(Self::OrgParked, Self::Parked)
         } else if of_org {
             // No index has the times of one org, so a condition on them does not change what is examined.
@@ -102,13 +103,13 @@ pub async fn select(
             SELECT e.*, row_number() OVER (ORDER BY e.at, e.instance_id, e.job_id) AS n
             FROM (
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL::timestamptz AS at
+                        o.last_error, o.expired, o.last_status, NULL::timestamptz AS at
                  FROM one_shots o
                  WHERE $1 = 'all' AND (o.instance_id, o.job_id) > ($2 /* after instance */, $3 /* after job */)
                  ORDER BY o.instance_id, o.job_id LIMIT $4 /* examined */)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL
+                        o.last_error, o.expired, o.last_status, NULL
                  FROM one_shots o
                  WHERE $1 = 'instance' AND o.instance_id = $5 /* instance_id */ AND o.job_id > $3
                    AND ($6::text IS NULL /* org_id */
@@ -116,26 +117,26 @@ pub async fn select(
                  ORDER BY o.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL
+                        o.last_error, o.expired, o.last_status, NULL
                  FROM one_shots o
                  WHERE $1 = 'ended' AND o.dead_since IS NOT NULL AND (o.instance_id, o.job_id) > ($2, $3)
                  ORDER BY o.instance_id, o.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL
+                        o.last_error, o.expired, o.last_status, NULL
                  FROM awaited_rearms a JOIN one_shots o USING (instance_id, job_id)
                  WHERE $1 = 'dormant' AND a.dormant_since IS NOT NULL AND (a.instance_id, a.job_id) > ($2, $3)
                  ORDER BY a.instance_id, a.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL
+                        o.last_error, o.expired, o.last_status, NULL
                  FROM one_shots o
                  WHERE $1 = 'parked' AND o.parked IS NOT NULL AND o.instance_id >= $2
                    AND (o.instance_id, o.job_id) > ($2, $3)
                  ORDER BY o.instance_id, o.job_id LIMIT $4)
                 UNION ALL
                 (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at, o.last_outcome,
-                        o.last_error, NULL
+                        o.last_error, o.expired, o.last_status, NULL
                  FROM (
                      SELECT instance_id FROM instances
                      WHERE $1 IN ('org', 'org_ended', 'org_dormant', 'org_parked') AND org_id = $6 AND instance_id >= $2
@@ -164,7 +165,7 @@ pub async fn select(
                 UNION ALL
                 (SELECT t.* FROM (
                     (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at,
-                            o.last_outcome, o.last_error, o.next_attempt_at AS at
+                            o.last_outcome, o.last_error, o.expired, o.last_status, o.next_attempt_at AS at
                      FROM one_shots o
                      WHERE $1 = 'time' AND o.next_attempt_at IS NOT NULL AND o.parked IS NULL AND o.awaits IS NULL
                        AND o.next_attempt_at >= GREATEST($7::timestamptz /* from */, $9::timestamptz /* after */)
@@ -174,7 +175,7 @@ pub async fn select(
                     UNION ALL
                     (SELECT w.* FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend) CROSS JOIN LATERAL (
                         SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at,
-                               o.last_outcome, o.last_error, o.next_attempt_at AS at
+                               o.last_outcome, o.last_error, o.expired, o.last_status, o.next_attempt_at AS at
                         FROM one_shots o
                         WHERE o.awaits = b.backend AND o.next_attempt_at >= GREATEST($7, $9)
                           AND o.next_attempt_at < LEAST($8, CASE WHEN $10 THEN now() END)
@@ -185,9 +186,9 @@ pub async fn select(
                     UNION ALL
                     -- Those have no index by time: an overdue one-shot is not parked, and a span of time reads all of them.
                     (SELECT o.instance_id, o.job_id, o.state, o.parked, o.awaits, o.next_attempt_at, o.fire_at,
-                            o.last_outcome, o.last_error, o.next_attempt_at AS at
+                            o.last_outcome, o.last_error, o.expired, o.last_status, o.next_attempt_at AS at
                      FROM one_shots o
-                     WHERE $1 = 'time' AND NOT $10 AND o.parked IS NOT NULL
+                     WHERE $1 = 'time' AND NOT $10 AND $13::text <> 'none' AND o.parked IS NOT NULL
                        AND o.next_attempt_at >= $7 AND o.next_attempt_at < $8
                        AND (o.next_attempt_at, o.instance_id, o.job_id) > ($9, $2, $3)
                      ORDER BY o.next_attempt_at, o.instance_id, o.job_id LIMIT $4)
@@ -203,10 +204,17 @@ pub async fn select(
                    OR $20 AND e.state = 'delivered'
                       AND EXISTS (SELECT FROM silent_jobs s
                                   WHERE s.instance_id = e.instance_id AND s.job_id = e.job_id AND s.dormant_since IS NOT NULL))
-              AND (NOT $13::bool /* parked */ OR e.parked IS NOT NULL)
+              AND CASE $13::text /* parked */
+                       WHEN 'false' THEN true WHEN 'true' THEN e.parked IS NOT NULL WHEN 'none' THEN e.parked IS NULL
+                       ELSE e.parked::text IS NOT DISTINCT FROM $13
+                  END
               AND (NOT $10 OR (e.state IN ('armed', 'waiting') AND e.parked IS NULL AND e.next_attempt_at <= now()))
               AND ($14::text IS NULL /* outcome */ OR e.last_outcome = $14::fire_outcome)
               AND ($15::text IS NULL /* error */ OR strpos(lower(e.last_error), lower($15)) > 0)
+              AND ($21::bool IS NULL /* expired */ OR e.expired = $21)
+              AND (NOT $22::bool /* by status */ OR e.last_status IS NOT DISTINCT FROM $23::int2 /* last_status */)
+              AND ($24::text IS NULL /* error_group */ OR left(e.last_error, $25::int4 /* characters */) = $24)
+              AND (NOT $26::bool /* no_error */ OR e.last_error IS NULL)
               AND ($16::timestamptz IS NULL OR e.fire_at >= $16 /* fire_at from */)
               AND ($17::timestamptz IS NULL OR e.fire_at < $17 /* fire_at before */)
               AND (e.at IS NOT NULL OR NOT $19::bool /* spans time */ OR e.next_attempt_at >= $7 AND e.next_attempt_at < $8)
@@ -241,7 +249,7 @@ pub async fn select(
         filter.overdue,
         filter.job_id.as_ref().map(JobId::as_str),
         &states,
-        filter.parked,
+        filter.parked.as_str(),
         filter.outcome.map(FireOutcome::as_str),
         filter.error,
         filter.fire_at.from,
@@ -249,6 +257,15 @@ pub async fn select(
         i64::from(limit),
         !filter.next_attempt.is_unlimited(),
         filter.dormant,
+        filter.expired,
+        filter.last_status.is_some(),
+        match filter.last_status {
+            Some(LastStatus::Code(code)) => Some(code),
+            Some(LastStatus::None) | None => None,
+        },
+        filter.error_group,
+        GROUPED_BY,
+        filter.no_error,
     )
     .fetch_one(db)
     .await?;

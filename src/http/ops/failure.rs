@@ -32,13 +32,14 @@ pub(super) fn dressed(mut response: Response, session: Option<&Session>, back: O
         401 => "Not signed in",
         403 => "Not permitted",
         404 => "Not found",
+        405 => "Not a page",
         409 => "The state has changed",
         429 => "Too many failed sign-ins",
         503 => "Temporarily unavailable",
         _ => "The service failed",
     };
     let frame = session.map_or_else(|| Frame::outside(title), |session| session.frame(title));
-    let (detail, back) = (super::view::with_commands(&detail), back.map(str::to_owned));
+    let (detail, back) = (super::view::with_code(&detail), back.map(str::to_owned));
     let page = FailurePage { frame, detail, status: status.as_u16(), back };
     let (mut head, _) = response.into_parts();
     head.headers.remove(axum::http::header::CONTENT_LENGTH);

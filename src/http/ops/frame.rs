@@ -3,7 +3,7 @@
 use askama::filters::HtmlSafe;
 
 use super::assets;
-use super::view::{Html, with_commands};
+use super::view::{Html, with_code};
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
 
@@ -73,9 +73,9 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    /// Returns the description, in which commands can be copied.
+    /// Returns the description. It may contain texts of agents and of receivers of webhooks.
     pub(super) fn html(&self) -> Html {
-        with_commands(&self.text)
+        with_code(&self.text)
     }
 
     /// True if it reports a problem.

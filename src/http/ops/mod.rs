@@ -106,12 +106,18 @@ pub(super) fn router(state: OpsState) -> Router {
         .route("/ops/actions/{operation}", post(actions::carry_out))
         .route("/ops/sign-out", post(sign_in::sign_out))
         .route("/ops/{*unknown}", get(unknown))
+        .method_not_allowed_fallback(wrong_method)
         .layer(gate)
         // The sign-in needs no session.
         .route("/ops/sign-in", get(sign_in::show).post(sign_in::sign_in))
         .route("/ops/assets/{file}", get(assets::get))
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(headers::add))
         .with_state(state)
+}
+
+async fn wrong_method() -> ErrorPage {
+    ErrorPage(ApiError::MethodNotAllowed)
 }
 
 async fn unknown() -> ErrorPage {

@@ -110,7 +110,7 @@ pub(super) async fn sign_in(State(ops): State<OpsState>, request: Request) -> Re
                 .extensions()
                 .get::<crate::http::error::Failure>()
                 .map(|failure| failure.detail.clone());
-            let error = detail.map(|detail| super::view::with_commands(&detail));
+            let error = detail.map(|detail| super::view::with_code(&detail));
             let mut page = rendered(&SignInPage { error, ..SignInPage::new(Some(next)) });
             *page.status_mut() = response.status();
             if let Some(wait) = response.headers().get("retry-after") {

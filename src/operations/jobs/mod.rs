@@ -17,14 +17,20 @@ pub use self::list::MAX_PAGE;
 pub use self::nudge::refusal as nudge_refusal;
 pub use self::redrive::{Redrive, RedriveOf, SELECTED_MAX};
 pub use self::story::JobStory;
+pub use self::why::WHY_ERROR;
 
+use nas_cron_base::shell::CommandLine;
 use nas_cron_protocol::{InstanceId, JobId};
 
 use super::OperationError;
 
 /// The error for a job that is unknown, or not visible to the caller.
 pub(super) fn unknown(instance_id: &InstanceId, job_id: &JobId) -> OperationError {
-    OperationError::Unknown(format!(
-        "unknown job {job_id} of agent {instance_id}; `nas-cron jobs list --instance {instance_id}` lists its jobs"
-    ))
+    let list = CommandLine::new("jobs list").option("--instance", instance_id.as_str());
+    OperationError::Unknown(format!("unknown job {job_id} of agent {instance_id}; `{list}` lists its jobs"))
+}
+
+/// Returns the command `nas-cron jobs VERB` for a job.
+pub fn command(verb: &str, instance_id: &str, job_id: &str) -> CommandLine {
+    CommandLine::new("jobs").flag(verb).of([instance_id, job_id])
 }

@@ -58,7 +58,8 @@ impl Operations {
             return Ok(DismissedJob { dismissed: true });
         }
         Err(OperationError::Conflict(format!(
-            "job {job_id} of agent {instance_id} is not dormant; `nas-cron jobs show {instance_id} {job_id}` shows its state"
+            "job {job_id} of agent {instance_id} is not dormant; `{}` shows its state",
+            super::command("show", instance_id.as_str(), job_id.as_str())
         )))
     }
 }
@@ -73,10 +74,12 @@ pub fn refusal(job: &Job) -> Option<String> {
     match state {
         OneShotState::Delivered => None,
         OneShotState::Dead | OneShotState::Stuck => Some(format!(
-            "job {job_id} of agent {agent} is {state}; `nas-cron jobs redrive {agent} {job_id}` fires it again"
+            "job {job_id} of agent {agent} is {state}; `{}` fires it again",
+            super::command("redrive", agent, job_id)
         )),
         _ => Some(format!(
-            "job {job_id} of agent {agent} is {state}, and fires by itself; `nas-cron jobs show {agent} {job_id}` shows when"
+            "job {job_id} of agent {agent} is {state}, and fires by itself; `{}` shows when",
+            super::command("show", agent, job_id)
         )),
     }
 }

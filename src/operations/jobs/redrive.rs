@@ -65,8 +65,21 @@ impl Operations {
             return Ok(report);
         }
         let job = self.current(instance_id, job_id).await?.ok_or_else(|| unknown(instance_id, job_id))?;
-        let problem = format!("job {job_id} of agent {instance_id} is {}, neither dead nor stuck", job.state);
-        Err(OperationError::Conflict(problem))
+        Err(not_redrivable(instance_id, job_id, job.state))
+    }
+
+    /// Fails unless `schedule_id` is the job's current one-shot, and it is dead or stuck.
+    pub async fn require_redrivable(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> OperationResult<()> {
+        let job = self.seen(instance_id, job_id, schedule_id).await?;
+        match job.state {
+            OneShotState::Dead | OneShotState::Stuck => Ok(()),
+            state => Err(not_redrivable(instance_id, job_id, state)),
+        }
     }
 
     /// Redrives the one-shot `schedule_id` of a job. Fails if it is not the job's current one, or neither dead nor stuck.
@@ -159,6 +172,12 @@ impl Operations {
             }
         }
     }
+}
+
+fn not_redrivable(instance_id: &InstanceId, job_id: &JobId, state: OneShotState) -> OperationError {
+    OperationError::Conflict(format!(
+        "job {job_id} of agent {instance_id} is {state}, neither dead nor stuck"
+    ))
 }
 
 /// Returns the filter of what may be redriven: dead letters, unless it names the states.

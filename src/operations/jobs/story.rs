@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Utc, Weekday};
 use nas_cron_protocol::admin_api::{Attempt, JobDetails};
 use nas_cron_protocol::{FireOutcome, InstanceId, JobId};
 
 use crate::db::audit;
 use crate::domain::audit::{AuditFilter, AuditLine};
-use crate::domain::recurrence::{CONSIDERED, Expectation, PastArm, expectation};
+use crate::domain::recurrence::{CONSIDERED, Expectation, PastArm, expectation, weekdays};
 use crate::operations::{OperationResult, Operations};
 
 /// Maximum number of attempts.
@@ -23,6 +23,8 @@ pub struct JobStory {
     pub details: JobDetails,
     /// Its recurrence and its next fire after the latest delivery, if its history shows them.
     pub recurrence: Option<Expectation>,
+    /// The days of the week of its latest fires.
+    pub weekdays: Vec<Weekday>,
     /// Changes by operators, the latest first.
     pub changes: Vec<AuditLine>,
 }
@@ -43,7 +45,8 @@ impl Operations {
         let is_of_agent = |line: &AuditLine| {
             line.subject.get("instance_id").is_some_and(|agent| agent == instance_id.as_str())
         };
-        Ok(JobStory { details, recurrence, changes: lines.into_iter().filter(is_of_agent).collect() })
+        let changes = lines.into_iter().filter(is_of_agent).collect();
+        Ok(JobStory { details, recurrence, weekdays: weekdays(&arms), changes })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reason for which a job does not fire at present.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_base::shell::CommandLine;
 use nas_cron_base::terminal::{printable, relative, shortened, span};
 use nas_cron_protocol::admin_api::{DormantReason, Job, Why, WhyCode};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
@@ -9,12 +10,20 @@ use crate::domain::PortalDenial;
 use crate::domain::circumstances::{Circumstances, Outage};
 use crate::domain::hold::{Hold, HoldScope};
 
+/// Maximum length of an agent's error in a reason, in characters.
+pub const WHY_ERROR: usize = 120;
+
 fn because(code: WhyCode, text: impl Into<String>) -> Why {
     Why { code, text: text.into(), fix: None }
 }
 
 fn fixable(code: WhyCode, text: impl Into<String>, fix: impl Into<String>) -> Why {
     Why { code, text: text.into(), fix: Some(fix.into()) }
+}
+
+/// Returns the command `nas-cron jobs VERB` for the job.
+fn on_job(verb: &str, job: &Job) -> CommandLine {
+    super::command(verb, &job.instance_id, &job.job_id)
 }
 
 /// Returns why the job does not fire, or when it fires, and the command that changes that.
@@ -25,7 +34,7 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why 
         OneShotState::Stuck => fixable(
             WhyCode::Stuck,
             "stuck: the agent armed the same key again after each of its fires",
-            format!("repair the agent, then `nas-cron jobs redrive {} {}`", job.instance_id, job.job_id),
+            format!("repair the agent, then `{}`", on_job("redrive", job)),
         ),
         OneShotState::Firing => because(WhyCode::Firing, "an attempt is in flight"),
         OneShotState::Leased | OneShotState::Armed | OneShotState::Waiting => {
@@ -36,7 +45,6 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why 
 
 /// A delivered job: its agent has not armed the next fire, in time or not.
 fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
-    let Job { instance_id: agent, job_id, .. } = job;
     let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
     match job.dormant_reason {
         None if job.expected_at.is_some() => {
@@ -53,8 +61,9 @@ fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why
                 "dormant: its fire was delivered, but its agent has not armed the next one, which was expected {expected}"
             ),
             format!(
-                "repair the agent, then `nas-cron jobs nudge {agent} {job_id}` fires it once more; \
-                 `nas-cron jobs dismiss {agent} {job_id}` if it has finished"
+                "repair the agent, then `{}` fires it once more; `{}` if it has finished",
+                on_job("nudge", job),
+                on_job("dismiss", job)
             ),
         ),
         Some(DormantReason::GatewayStopped) => because(
@@ -89,7 +98,8 @@ fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Why>
         return Some(on_hold(hold, now));
     }
     if around.disabled {
-        let fix = format!("`nas-cron agents enable {}` ends that", job.instance_id);
+        let enable = CommandLine::new("agents enable").of([job.instance_id.as_str()]);
+        let fix = format!("`{enable}` ends that");
         return Some(fixable(WhyCode::AgentDisabled, "its agent is disabled", fix));
     }
     let denied = |text: &str| Some(because(WhyCode::DeniedByPortal, text));
@@ -119,18 +129,19 @@ fn unreachable(job: &Job, outage: &Outage, now: DateTime<Utc>) -> Why {
 fn on_hold(hold: &Hold, now: DateTime<Utc>) -> Why {
     let id = &hold.scope_id;
     let job_id = hold.job_id.as_deref().unwrap_or_default();
-    let (scope, argument) = match hold.scope {
-        HoldScope::All => ("the service".to_owned(), "--all".to_owned()),
-        HoldScope::Org => (format!("org {id}"), format!("--org {id}")),
-        HoldScope::Instance => (format!("agent {id}"), format!("--instance {id}")),
-        HoldScope::Job => ("the job".to_owned(), format!("--instance {id} --job {job_id}")),
+    let release = CommandLine::new("release");
+    let (scope, release) = match hold.scope {
+        HoldScope::All => ("the service".to_owned(), release.flag("--all")),
+        HoldScope::Org => (format!("org {id}"), release.option("--org", id)),
+        HoldScope::Instance => (format!("agent {id}"), release.option("--instance", id)),
+        HoldScope::Job => ("the job".to_owned(), release.option("--instance", id).option("--job", job_id)),
     };
     let reason = hold.reason.as_deref().map(|reason| format!(" ({})", shortened(&printable(reason), 80)));
     let since = span(now - hold.created_at);
     fixable(
         WhyCode::OnHold,
         format!("{scope} has been on hold for {since}{}", reason.unwrap_or_default()),
-        format!("`nas-cron release {argument}` ends that"),
+        format!("`{release}` ends that"),
     )
 }
 
@@ -180,12 +191,14 @@ fn dead(job: &Job) -> Why {
         }
         _ => (WhyCode::BudgetSpent, last_error(job)),
     };
-    let fix = format!("`nas-cron jobs redrive {} {}` fires it again", job.instance_id, job.job_id);
+    let fix = format!("`{}` fires it again", on_job("redrive", job));
     fixable(code, format!("dead letter: {cause}"), fix)
 }
 
 fn last_error(job: &Job) -> String {
-    job.last_error.as_deref().map_or("no response".to_owned(), |error| shortened(&printable(error), 120))
+    job.last_error
+        .as_deref()
+        .map_or("no response".to_owned(), |error| shortened(&printable(error), WHY_ERROR))
 }
 
 #[cfg(test)]

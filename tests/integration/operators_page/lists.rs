@@ -1,38 +1,9 @@
-//! Agents, holds, dead letters, webhooks and events, and actions on many jobs.
+//! Agents, holds, webhooks and events.
 
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fixture::{Ops, Page, job, with};
-
-/// Stores dead letters of `inst-1`: their names and errors.
-async fn dead(ops: &Ops, letters: &[(&str, &str)]) {
-    for (job, error) in letters {
-        ops.armed(job).await;
-        sqlx::query(
-            "UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL, attempts = 8, last_outcome = 'failed',
-                                  last_status = 503, last_error = $2 WHERE job_id = $1",
-        )
-        .bind(job)
-        .bind(error)
-        .execute(&ops.world.pool)
-        .await
-        .unwrap();
-    }
-}
-
-/// Returns the fields of the form that acts on jobs of a list, without the boxes.
-fn selection(page: &Page) -> Vec<(String, String)> {
-    let form =
-        page.html.split("action=\"/ops/batch\"").nth(1).expect("a form").split("<table").next().unwrap();
-    super::fixture::fields(form)
-}
-
-/// Returns the boxes of a list.
-fn boxes(page: &Page) -> Vec<(String, String)> {
-    let values = page.html.split("name=\"job\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    values.map(|value| ("job".to_owned(), super::fixture::unescaped(value))).collect()
-}
+use super::fixture::{Ops, job, with};
 
 #[tokio::test]
 async fn agents_are_found_by_the_beginning_of_their_id_or_callback() {
@@ -81,6 +52,10 @@ async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
         ["unreachable for 10 min", "4 s after their instant", "Busy until (Retry-After)", "Last armed a job"]
     {
         assert!(page.html.contains(text), "{text}: {}", page.html);
+    }
+    let list = operator.get("/ops/agents?unreachable=true").await;
+    for text in ["unreachable for 10 min", "asked to wait, tried again in 5", "of 10,000"] {
+        assert!(list.html.contains(text), "{text}: {}", list.html);
     }
     ops.world.sql("UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL").await;
     let page = operator.done("disable_agent", &page.form("disable_agent")).await;
@@ -131,134 +106,6 @@ async fn holds_of_the_service_and_of_an_org_begin_and_end_on_their_page() {
     let unknown = with(&operator.get("/ops/holds").await.form("hold_org"), "org_id", "nobody");
     assert_eq!(operator.act("hold_org", &unknown).await.status, 404);
     assert_eq!(ops.count("holds").await, 0);
-}
-
-#[tokio::test]
-async fn dead_letters_are_grouped_by_error_and_redriven_after_a_count() {
-    let ops = Ops::new().await;
-    let operator = ops.admin().await;
-    assert!(operator.get("/ops/dead-letters").await.html.contains("There are no dead letters"));
-    dead(
-        &ops,
-        &[
-            ("a", "connection refused"),
-            ("b", "connection refused"),
-            ("c", "the agent answered 500: <b>x</b>"),
-        ],
-    )
-    .await;
-    let page = operator.get("/ops/dead-letters").await;
-    assert_eq!(page.html.matches("<q class=\"theirs\"").count(), 2, "{}", page.html);
-    let redrive =
-        page.html.split("href=\"").map(|rest| super::fixture::unescaped(rest.split('"').next().unwrap()));
-    let redrive = redrive
-        .filter(|href| href.contains("connection"))
-        .find(|href| href.starts_with("/ops/batch"))
-        .unwrap();
-    let confirm = operator.get(&redrive).await;
-    assert!(
-        confirm.html.contains("2 jobs, of which") && confirm.html.contains("Nothing has been changed yet"),
-        "{}",
-        confirm.html
-    );
-    let done =
-        operator.done("redrive_jobs", &with(&confirm.form("redrive_jobs"), "per_second", "1000")).await;
-    assert!(
-        done.html.contains("2 one-shots redriven.") && done.html.contains("all are done"),
-        "{}",
-        done.html
-    );
-    assert_eq!(ops.count("one_shots WHERE state = 'dead'").await, 1);
-    let lines = ops.audit("action=redrive_jobs").await;
-    assert_eq!((lines.len(), &lines[0]["subject"]["error"]), (1, &"connection refused".into()), "{lines:?}");
-    for pace in ["0", "1001", "x"] {
-        let fresh = with(&confirm.form("redrive_jobs"), "submission_id", &Uuid::new_v4().to_string());
-        let form = with(&fresh, "per_second", pace);
-        assert_eq!(operator.act("redrive_jobs", &form).await.status, 400, "{pace}");
-    }
-}
-
-#[tokio::test]
-async fn selected_jobs_are_changed_after_a_second_look_each_with_its_line() {
-    let ops = Ops::new().await;
-    let operator = ops.admin().await;
-    for job in ["a", "b", "c"] {
-        ops.armed(job).await;
-    }
-    let list = operator.get("/ops/jobs").await;
-    let chosen: Vec<_> = boxes(&list).into_iter().take(2).collect();
-    let form = [with(&selection(&list), "operation", "cancel_job"), chosen].concat();
-    let confirm = operator.post("/ops/batch", &form).await;
-    assert_eq!(confirm.status, 200, "{}", confirm.html);
-    assert!(confirm.html.contains("Nothing has been changed yet."), "{}", confirm.html);
-    assert_eq!(ops.count("one_shots").await, 3);
-    // One of them is armed again meanwhile.
-    ops.world.arm("b", 7_200_000).await;
-    let done = operator.done("cancel_job", &confirm.form("cancel_job")).await;
-    assert!(done.html.contains("1 job changed. 1 job left alone; the first because"), "{}", done.html);
-    assert_eq!(ops.count("one_shots").await, 2);
-    let lines = ops.audit("action=cancel_job").await;
-    let outcomes: Vec<_> = lines
-        .iter()
-        .map(|line| (line["subject"]["job_id"].as_str().unwrap(), line["outcome"].as_str().unwrap()))
-        .collect();
-    assert_eq!(outcomes, [("b", "refused"), ("a", "done")]);
-
-    for (name, value, status) in
-        [("operation", "nonsense", 400), ("job", "[]", 400), ("job", "[\"a\",\"b\",\"c\"]", 400)]
-    {
-        let page = operator.post("/ops/batch", &with(&form, name, value)).await;
-        assert_eq!(page.status, status, "{name} {value}: {}", page.html);
-    }
-    let none = operator.post("/ops/batch", &with(&selection(&list), "operation", "cancel_job")).await;
-    assert!(none.status == 400 && none.html.contains("select 1 to 200 jobs"), "{}", none.html);
-
-    let viewer = ops.signed_in(&ops.token("looker", "viewer", None).await).await;
-    assert!(boxes(&viewer.get("/ops/jobs").await).is_empty());
-}
-
-#[tokio::test]
-async fn action_on_all_matching_jobs_goes_on_part_by_part() {
-    let ops = Ops::new().await;
-    let operator = ops.admin().await;
-    ops.armed("template").await;
-    ops.world
-        .sql(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, dead_since)
-             SELECT instance_id, 'job-' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, 'dead', now()
-             FROM one_shots, generate_series(1, 4500) n",
-        )
-        .await;
-    let path = "/ops/batch?operation=redrive_jobs&instance_id=inst-1";
-    let mut page = operator.get(path).await;
-    assert!(page.html.contains("4500 jobs"), "{}", page.html);
-    let mut changed = Vec::new();
-    loop {
-        let form = with(&page.form("redrive_jobs"), "per_second", "1000");
-        page = operator.done("redrive_jobs", &form).await;
-        changed.push(
-            page.html.split("role=\"status\"><strong>").nth(1).unwrap().split('<').next().unwrap().to_owned(),
-        );
-        // The script sends this form by itself.
-        if !page.html.contains("data-send-at-once") {
-            break;
-        }
-    }
-    assert_eq!(changed, ["2000", "4000", "4500"]);
-    assert_eq!(ops.count("one_shots WHERE state = 'dead'").await, 0);
-
-    let confirm = operator.get("/ops/batch?operation=hold_job&job_id=template").await;
-    assert!(confirm.html.contains("1 job."), "{}", confirm.html);
-    let done = operator.done("hold_job", &confirm.form("hold_job")).await;
-    assert!(done.html.contains("1 job changed."), "{}", done.html);
-    assert_eq!(ops.count("job_holds").await, 1);
-    let nothing = operator.get("/ops/batch?operation=fire_job&job_id=unknown").await;
-    assert!(
-        nothing.html.contains("There is nothing to do.") && nothing.forms("fire_job").is_empty(),
-        "{}",
-        nothing.html
-    );
-    assert_eq!(operator.get("/ops/batch?operation=put_agent").await.status, 400);
 }
 
 #[tokio::test]
@@ -371,6 +218,14 @@ async fn job_tells_its_story() {
              FROM generate_series(0, 9) n",
         )
         .await;
+    ops.world
+        .sql("UPDATE fires SET outcome = 'dropped', error = '<b>busy', answer = 'gateway <i>off' WHERE job_id = 'daily' AND dedup_key = '3'")
+        .await;
     let page = operator.get(&job("daily")).await;
-    assert!(page.html.contains("It fires daily; the next fire is expected"), "{}", page.html);
+    for words in
+        ["<q class=\"theirs\">&lt;b&gt;busy</q>", "answered <q class=\"theirs\">gateway &lt;i&gt;off</q>"]
+    {
+        assert!(page.html.contains(words), "the attempt has the agent's words: {words}: {}", page.html);
+    }
+    assert!(page.html.contains("It fires daily at 00:00 UTC; the next fire is expected"), "{}", page.html);
 }

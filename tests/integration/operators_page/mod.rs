@@ -1,6 +1,8 @@
 //! The operators' page: as HTTP, and in a real browser.
 
+mod batches;
 mod browser;
+mod commands;
 pub(crate) mod fixture;
 mod forms;
 mod lists;

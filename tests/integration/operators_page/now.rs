@@ -42,6 +42,12 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
     assert!(list.html.contains("job-dead") && !list.html.contains("job-due"), "{}", list.html);
     assert_eq!(page.html.matches("<figure class=\"plot\"").count(), 5);
     assert_eq!(page.html.matches("<svg class=\"plot-svg\"").count(), 5, "all plots have shapes");
+    let keys = page.html.split("<h2 id=\"keys\">").nth(1).unwrap().split("</section>").next().unwrap();
+    for text in [">active<", "/ops/backends#keys", "generate and publish the next key"] {
+        assert!(keys.contains(text), "{text}: {keys}");
+    }
+    assert_eq!(link(&page.html, "<span>held one-shots</span>"), "/ops/jobs?parked=hold");
+    assert_eq!(link(&page.html, "<span>waiting for agents</span>"), "/ops/jobs?parked=unreachable");
     for text in ["Replicas", "running", env!("CARGO_PKG_VERSION"), "postgres, since", "nas-cron status"] {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
@@ -51,10 +57,12 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
         .get(&link(&load.html, "1</a></td>\n<td role=\"cell\" data-label=\"Command\"").replace("&#38;", "&"))
         .await;
     assert!(due.html.contains("job-due") && !due.html.contains("job-dead"), "{}", due.html);
-    assert!(load.html.contains("nas-cron jobs list --next-attempt-from"), "{}", load.html);
+    assert!(load.html.contains("nas-cron jobs list --parked=none --next-attempt-from"), "{}", load.html);
 
     let backends = operator.get("/ops/backends").await;
-    for text in ["nas-cron backend switch nats", "generate and publish the next key", ">active<", "running"] {
+    for text in
+        ["nas-cron backend switch --dry-run nats", "generate and publish the next key", ">active<", "running"]
+    {
         assert!(backends.html.contains(text), "{text}: {}", backends.html);
     }
     assert_eq!(operator.get("/ops?nonsense=1").await.status, 400);

@@ -14,6 +14,8 @@ async fn every_response_has_a_strict_content_security_policy() {
         (200, 0, operator.get("/ops/audit").await),
         (400, 0, operator.get("/ops/jobs?nonsense=1").await),
         (404, 0, operator.get("/ops/nonsense").await),
+        (405, 0, operator.get("/ops/actions/fire_job").await),
+        (405, 0, operator.get("/ops/sign-out").await),
         (404, 0, operator.get("/ops/assets/nonsense.js").await),
         (403, 0, operator.post("/ops/sign-out", &[]).await),
         (303, 0, anyone.get("/ops/jobs").await),
@@ -35,6 +37,8 @@ async fn every_response_has_a_strict_content_security_policy() {
             "nothing is inline"
         );
     }
+    let wrong = operator.get("/ops/actions/fire_job").await;
+    assert!(wrong.html.contains("aria-label=\"Sections\""), "it has the layout: {}", wrong.html);
 }
 
 #[tokio::test]
@@ -59,6 +63,8 @@ async fn texts_and_ids_of_agents_cannot_become_markup() {
         }
     }
     assert!(page.html.contains("<q class=\"theirs\""), "marked as the agent's: {}", page.html);
+    let why = page.html.split("class=\"why\"").nth(1).unwrap().split("</p>").next().unwrap();
+    assert!(why.contains("dead letter: <q class=\"theirs\">&lt;script&gt;"), "{why}");
     let form = page.form("redrive_job");
     assert!(form.contains(&("job_id".to_owned(), name.to_owned())), "{form:?}");
     let page = operator.done("redrive_job", &form).await;
@@ -87,6 +93,9 @@ async fn filters_are_urls_and_bad_ones_are_explained() {
     let page = typed("instance_id=inst-1").await;
     assert_eq!(page.html.matches("data-label=\"Job\"").count(), 3, "{}", page.html);
     assert!(page.html.contains("nas-cron jobs list --instance inst-1"), "{}", page.html);
+    for suggested in ["agent:inst-1", "job:two", "parked:hold", "next-from:"] {
+        assert!(page.html.contains(&format!("<option value=\"{suggested}\">")), "{suggested}: {}", page.html);
+    }
     assert!(typed("instance_id=unknown").await.html.contains("No job matches"));
     for (query, problem) in [
         ("add=nonsense", "unknown filter; write NAME:VALUE"),

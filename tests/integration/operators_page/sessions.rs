@@ -3,7 +3,7 @@
 use nas_cron_testing::service::{ADMIN_TOKEN, client};
 use ring::digest::{SHA256, digest};
 
-use super::fixture::{Ops, job};
+use super::fixture::{Ops, every_page, job};
 
 #[tokio::test]
 async fn pages_are_on_the_listener_of_the_admin_api_only_and_need_a_session() {
@@ -195,4 +195,27 @@ async fn session_has_the_role_and_the_org_of_its_token() {
         assert_eq!(viewer.refresh(&path).await.status, 200, "{path}");
         assert_eq!(other.refresh(&path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn viewer_sees_no_form_that_changes_anything_on_any_page() {
+    let ops = Ops::new().await;
+    ops.armed("mine").await;
+    let viewer = ops.signed_in(&ops.token("looker", "viewer", None).await).await;
+    for path in every_page("inst-1", "mine") {
+        let page = viewer.get(&path).await;
+        assert!(
+            !page.html.contains("/ops/actions/") && !page.html.contains("action=\"/ops/batch\""),
+            "{path}: {}",
+            page.html
+        );
+    }
+    let batch = viewer.get("/ops/batch?operation=cancel_job&instance_id=inst-1").await;
+    assert_eq!(batch.status, 403, "{}", batch.html);
+    assert!(batch.html.contains("needs the role operator"), "{}", batch.html);
+    let form_token =
+        batch.html.split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let form = [("form_token", form_token), ("operation", "cancel_job"), ("matching", "true")];
+    let form: Vec<_> = form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    assert_eq!(viewer.post("/ops/batch", &form).await.status, 403);
 }

@@ -49,7 +49,7 @@ async fn operator_finds_the_job_of_a_quiet_agent_reads_why_fixes_it_and_sees_it_
     let why = tab.text("section.why").await;
     assert!(why.contains("dormant") && why.contains("its agent has not armed the next one"), "{why}");
     assert!(why.contains("nas-cron jobs nudge inst-1 nightly-report"), "{why}");
-    assert!(tab.text("section:has(#story)").await.contains("It fires daily"));
+    assert!(tab.text("section:has(#story)").await.contains("It fires daily at "));
     tab.click("summary:has-text('Fire once more')").await;
     assert!(tab.text(".action:has-text('Fire once more') details").await.contains("may run the job again"));
     tab.click("button:text-is('Fire once more')").await;
@@ -98,6 +98,7 @@ async fn page_reports_an_unavailable_database_and_works_when_it_is_back() {
     let tab = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
     tab.goto(&ops.url(&job("job"))).await;
     proxy.cut().await;
+    tab.visible("#stale:has-text('Not refreshed since')").await;
     tab.click("button:text-is('Fire now')").await;
     assert!(tab.text("main").await.contains("temporarily unavailable"), "{}", tab.text("main").await);
     assert_eq!(tab.goto(&ops.url("/ops/jobs")).await, 503);
@@ -109,6 +110,27 @@ async fn page_reports_an_unavailable_database_and_works_when_it_is_back() {
     .await;
     assert!(tab.text("table").await.contains("job"));
     assert!(ops.world.history("job").await.is_empty(), "nothing was changed");
+}
+
+#[tokio::test]
+async fn page_does_not_refresh_itself_while_a_part_of_it_is_in_use() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let tab = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    tab.goto(&ops.url(&job("job"))).await;
+    assert!(
+        tab.text("time.when .local >> nth=0").await.contains("CET"),
+        "local times can be read without a mouse"
+    );
+    tab.click("summary:has-text('Cancel')").await;
+    ops.world.sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL").await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert_eq!(tab.text("section.why .badge").await, "armed");
+    assert_eq!(tab.count("details[open]").await, 1);
+    tab.click("summary:has-text('Cancel')").await;
+    tab.click("h1").await;
+    tab.visible("section.why .badge:text-is('dead')").await;
+    assert_eq!(tab.count("#stale").await, 0);
 }
 
 #[tokio::test]

@@ -69,8 +69,9 @@ struct Conditions {
     instance_id: Option<InstanceId>,
     /// Only jobs with this ID.
     job_id: Option<JobId>,
-    /// `true`: only parked one-shots. They wait for the end of a hold, or until their agent is reachable.
-    parked: Option<bool>,
+    /// `true`: only parked one-shots. They wait for the end of a `hold`, or until their agent is reachable (`unreachable`).
+    /// `none`: only those that are not parked.
+    parked: Option<crate::domain::job_filter::Parked>,
     /// `true`: only one-shots that are due, not parked, and not in flight.
     overdue: Option<bool>,
     /// Only one-shots whose latest attempt ended so.
@@ -78,6 +79,16 @@ struct Conditions {
     /// Only one-shots whose last error contains this text, in any case.
     #[param(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     error: Option<String>,
+    /// Only dead letters whose `not_after` passed, or with `false` those whose retry budget is spent.
+    expired: Option<bool>,
+    /// Only one-shots whose last response had this status; `none`: without a response.
+    #[param(pattern = "^([1-9][0-9]{2}|none)$", example = "503")]
+    last_status: Option<String>,
+    /// Only one-shots whose last error has this text as its first 48 characters, as dead letters are grouped.
+    #[param(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
+    error_group: Option<String>,
+    /// `true`: only one-shots without an error.
+    no_error: Option<bool>,
     /// Only one-shots with an instant from this one on.
     fire_at_from: Option<chrono::DateTime<chrono::Utc>>,
     /// Only one-shots with an instant before this one.

@@ -6,7 +6,7 @@ use nas_cron_base::terminal::counted;
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState, ScheduleId, json};
 
 use super::Done;
-use crate::audit::{Act, AuditLog, AuditOutcome};
+use crate::audit::{Act, AuditId, AuditLog, AuditOutcome};
 use crate::domain::actor::Actor;
 use crate::domain::hold::{HoldTarget, check_reason};
 use crate::domain::job::JobKey;
@@ -15,6 +15,7 @@ use crate::http::ApiError;
 use crate::http::admin::gate::outcome;
 use crate::http::error::{ErrorPage, Failure};
 use crate::http::ops::form::Form;
+use crate::http::ops::view::with_query;
 use crate::operations::Operations;
 use crate::operations::jobs::{Redrive, RedriveOf};
 
@@ -22,6 +23,8 @@ use crate::operations::jobs::{Redrive, RedriveOf};
 pub(in crate::http::ops) const JOB: &str = "job";
 /// Field that selects all jobs of the filter in the form.
 pub(in crate::http::ops) const MATCHING: &str = "matching";
+/// Fields of the first form that the forms of the next parts send again: the pace, the reason, and the number of jobs.
+pub(in crate::http::ops) const KEPT: [&str; 3] = ["per_second", "reason", "total"];
 /// Operations on many jobs: the operation, and its label.
 pub(in crate::http::ops) const OPERATIONS: [(&str, &str); 5] = [
     ("redrive_jobs", "Redrive"),
@@ -92,6 +95,23 @@ pub(in crate::http::ops) fn filter<'a>(
     Ok(filter)
 }
 
+/// Returns the page that a form leads to. The page of all matching jobs goes on with what the first form had.
+pub(super) fn back(form: &Form) -> String {
+    if form.text(MATCHING).is_none() {
+        return form.back().to_owned();
+    }
+    let (path, query) = form.back().split_once('?').unwrap_or((form.back(), ""));
+    let given: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+    let others = given.iter().map(|(name, value)| (&**name, &**value));
+    let others = others.filter(|(name, _)| !KEPT.contains(name));
+    with_query(path, others.chain(KEPT.iter().filter_map(|name| Some((*name, form.text(name)?)))))
+}
+
+/// True if each job of a form has its own line in the audit log: all but those of one statement.
+pub(super) fn has_own_lines(operation: &str, form: &Form) -> bool {
+    is_meant(form) && (operation != "redrive_jobs" || form.text(MATCHING).is_none())
+}
+
 /// True if a form is about many jobs.
 pub(super) fn is_meant(form: &Form) -> bool {
     form.text(MATCHING).is_some() || form.all(JOB).next().is_some()
@@ -106,14 +126,17 @@ pub(super) async fn perform(
     form: &Form,
 ) -> Result<Done, ApiError> {
     let before: i64 = form.text("changed").and_then(|text| text.parse().ok()).unwrap_or(0);
-    if operation == "redrive_jobs" {
+    if operation == "redrive_jobs" && form.text(MATCHING).is_some() {
         return redrive(operations, form, before).await;
     }
     check_reason(form.text("reason"))?;
     let many = Many { operations, audit, actor, operation, reason: form.text("reason") };
     if form.text(MATCHING).is_none() {
         let jobs = selected(form)?;
-        let tally = many.each(&jobs).await?;
+        let tally = match operation {
+            "redrive_jobs" => many.redrive(&jobs, pace(form)?).await?,
+            _ => many.each(&jobs).await?,
+        };
         return Ok(Done {
             text: tally.text(before),
             changed: Some(before + tally.changed),
@@ -140,22 +163,19 @@ pub(super) async fn perform(
     }
 }
 
-/// Redrives a part of the dead letters, which is one statement, at the pace of the form.
-async fn redrive(operations: &Operations, form: &Form, before: i64) -> Result<Done, ApiError> {
-    let per_second = form.text("per_second").map_or(Ok(PER_SECOND), str::parse);
-    let per_second = per_second.ok().filter(|pace| (1..=MAX_PER_SECOND).contains(pace)).ok_or_else(|| {
+/// Reads the number of redriven one-shots that fire per second and agent.
+fn pace(form: &Form) -> Result<u32, InvalidField> {
+    let pace = form.text("per_second").map_or(Ok(PER_SECOND), str::parse);
+    pace.ok().filter(|pace| (1..=MAX_PER_SECOND).contains(pace)).ok_or_else(|| {
         InvalidField::new("per_second", format!("must be a number from 1 to {MAX_PER_SECOND}"))
-    })?;
-    let of = if form.text(MATCHING).is_some() {
-        RedriveOf::Matching(Box::new(filter(|name| form.text(name))?))
-    } else {
-        let jobs = selected(form)?.into_iter();
-        RedriveOf::Jobs(
-            jobs.map(|job| JobKey { instance_id: job.agent.to_string(), job_id: job.job.to_string() })
-                .collect(),
-        )
-    };
-    let report = operations.redrive(&Redrive { of, per_second }, form.text("after")).await?;
+    })
+}
+
+/// Redrives a part of the dead letters of a filter, which is one statement, at the pace of the form.
+async fn redrive(operations: &Operations, form: &Form, before: i64) -> Result<Done, ApiError> {
+    let of = RedriveOf::Matching(Box::new(filter(|name| form.text(name))?));
+    let wanted = Redrive { of, per_second: pace(form)? };
+    let report = operations.redrive(&wanted, form.text("after")).await?;
     let changed = before + report.redriven;
     let text = format!("{} redriven.", capital(&counted(changed, "one-shot")));
     Ok(Done { text, changed: Some(changed), next: report.next, about: Vec::new() })
@@ -203,27 +223,60 @@ impl Tally {
 }
 
 impl Many<'_> {
+    /// Redrives those of the jobs whose one-shots are still the seen ones, all with one statement, so that they keep the pace.
+    async fn redrive(&self, jobs: &[Seen], per_second: u32) -> Result<Tally, ApiError> {
+        let (mut tally, mut lines, mut keys) = (Tally::default(), Vec::new(), Vec::new());
+        for seen in jobs {
+            let act = act("redrive_job", seen).about("per_second", per_second);
+            let line = self.audit.begin(self.actor, &act).await?;
+            let Seen { agent, job, one_shot } = seen;
+            match self.operations.require_redrivable(agent, job, *one_shot).await {
+                Ok(()) => {
+                    lines.push(line);
+                    keys.push(JobKey { instance_id: agent.to_string(), job_id: job.to_string() });
+                }
+                Err(error) => self.refuse(line, error.into(), &mut tally).await,
+            }
+        }
+        let wanted = Redrive { of: RedriveOf::Jobs(keys), per_second };
+        match self.operations.redrive(&wanted, None).await {
+            Ok(report) => {
+                tally.changed = report.redriven;
+                for line in lines {
+                    self.audit.end(line, AuditOutcome::Done, &[], None).await;
+                }
+                Ok(tally)
+            }
+            Err(error) => {
+                let detail = error.to_string();
+                for line in lines {
+                    self.audit.end(line, AuditOutcome::Failed, &[], Some(&detail)).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends the line of a job that is left alone.
+    async fn refuse(&self, line: AuditId, error: ApiError, tally: &mut Tally) {
+        let response = axum::response::IntoResponse::into_response(ErrorPage(error));
+        let failure = response.extensions().get::<Failure>().cloned();
+        let reason = failure.map(|failure| failure.detail).unwrap_or_default();
+        self.audit.end(line, outcome(response.status()), &[], Some(&reason)).await;
+        tally.refused += 1;
+        tally.reason.get_or_insert(reason);
+    }
+
     async fn each(&self, jobs: &[Seen]) -> Result<Tally, ApiError> {
         let mut tally = Tally::default();
         for job in jobs {
-            let act = Act::new(self.operation)
-                .about("instance_id", &job.agent)
-                .about("job_id", &job.job)
-                .about("schedule_id", job.one_shot);
-            let line = self.audit.begin(self.actor, &act).await?;
+            let line = self.audit.begin(self.actor, &act(self.operation, job)).await?;
             match self.one(job).await {
                 Ok(()) => {
                     self.audit.end(line, AuditOutcome::Done, &[], None).await;
                     tally.changed += 1;
                 }
-                Err(error) => {
-                    let response = axum::response::IntoResponse::into_response(ErrorPage(error));
-                    let failure = response.extensions().get::<Failure>().cloned();
-                    let reason = failure.map(|failure| failure.detail).unwrap_or_default();
-                    self.audit.end(line, outcome(response.status()), &[], Some(&reason)).await;
-                    tally.refused += 1;
-                    tally.reason.get_or_insert(reason);
-                }
+                Err(error) => self.refuse(line, error, &mut tally).await,
             }
         }
         Ok(tally)
@@ -251,6 +304,12 @@ impl Many<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the line of an operation on one of the jobs.
+fn act(operation: &'static str, on: &Seen) -> Act {
+    let act = Act::new(operation).about("instance_id", &on.agent).about("job_id", &on.job);
+    act.about("schedule_id", on.one_shot)
 }
 
 /// Returns the filter of the jobs that an operation can change, if it names no states.

@@ -18,7 +18,7 @@ use tracing::info;
 use super::OpsState;
 use super::form::Form;
 use super::session::{Proof, SENT, Session};
-use super::view::Html;
+use super::view::{CommandLine, Html};
 use crate::audit::{Act, AuditOutcome};
 use crate::domain::job_filter::JobFilter;
 use crate::http::ApiError;
@@ -79,7 +79,7 @@ pub(super) async fn carry_out(
     let subject = subject(&form);
     let allowed = permitted(&session.actor, operation, &subject);
     // An action on many jobs has a line for each of them.
-    let has_own_lines = batch::is_meant(&form) && operation.id != "redrive_jobs" && allowed.is_ok();
+    let has_own_lines = batch::has_own_lines(operation.id, &form) && allowed.is_ok();
     let line = if has_own_lines {
         None
     } else {
@@ -151,7 +151,7 @@ impl Answered {
 
 /// Returns the page of a form, which is to show the form's result.
 fn back(form: &Form, submission_id: uuid::Uuid) -> String {
-    let back = form.back();
+    let back = batch::back(form);
     let separator = if back.contains('?') { '&' } else { '?' };
     format!("{back}{separator}{SENT}={submission_id}")
 }
@@ -220,7 +220,7 @@ impl Action {
         session: &Session,
         operation: &'static str,
         label: &'static str,
-        command: &str,
+        command: &CommandLine,
     ) -> Option<Self> {
         session.may(operation).then(|| Self {
             operation,

@@ -3,13 +3,19 @@
 
 const SECOND = 1000;
 const REFRESH = 5 * SECOND;
+const LOCAL = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
 
-// Shows the local time of an instant beside UTC, and keeps the distance to now.
+// Shows the local time of an instant below UTC, unless it is the same, and keeps the distance to now.
 function showTimes() {
   const now = Date.now();
   for (const time of document.querySelectorAll("time.when")) {
     const at = new Date(time.dateTime);
-    time.title = "Local: " + at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+    if (at.getTimezoneOffset() !== 0 && !time.querySelector(".local")) {
+      const local = document.createElement("span");
+      local.className = "local";
+      local.textContent = at.toLocaleString(undefined, LOCAL);
+      time.append(" ", local);
+    }
     time.querySelector(".rel").textContent = distance(at - now);
   }
 }
@@ -80,10 +86,30 @@ function show() {
   showCopyButtons();
 }
 
+// Reports that the page is older than it seems, until a refresh succeeds.
+let refreshed = new Date();
+function showAge() {
+  if (document.getElementById("stale")) return;
+  const note = document.createElement("p");
+  note.id = "stale";
+  note.className = "notice failed";
+  note.setAttribute("role", "status");
+  note.textContent = `Not refreshed since ${refreshed.toLocaleTimeString()}: the service does not answer.`;
+  document.getElementById("live").before(note);
+}
+function refreshEnded() {
+  refreshed = new Date();
+  document.getElementById("stale")?.remove();
+  show();
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   show();
   document.querySelector("form[data-send-at-once]")?.requestSubmit();
-  document.body.addEventListener("htmx:afterSwap", show);
+  document.body.addEventListener("htmx:afterSwap", refreshEnded);
+  for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+    document.body.addEventListener(failure, showAge);
+  }
   setInterval(refresh, REFRESH);
   setInterval(showTimes, SECOND);
   window.addEventListener("focus", refresh);

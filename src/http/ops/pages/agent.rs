@@ -18,7 +18,9 @@ use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, id, job, link, shown, text, when, whole_id, with_query};
+use crate::http::ops::view::{
+    CommandLine, Html, id, job, link, scheduled, shown, text, when, whole_id, with_query,
+};
 
 #[derive(Template)]
 #[template(path = "agent.html")]
@@ -67,14 +69,14 @@ pub(in crate::http::ops) async fn show(
         actions: actions(&session, agent),
         facts: ("Contact", facts(found, quota, contact, now)),
         audit: with_query("/ops/audit", [("subject", format!("instance_id={name}").as_str())]),
-        command: shown(&command(["agents", "show", name])),
+        command: shown(&CommandLine::new("agents show").of([name])),
     };
     let page = AgentPage {
         frame: session.frame(format!("Agent {name}")).of(Section::Agents).below("Agents", "/ops/agents"),
         subject,
         notes: notes(agent, quota, contact, now),
         counts: vec![
-            ("Scheduled", agent.armed, jobs(&[])),
+            ("Scheduled", agent.armed, scheduled(name)),
             ("Parked", agent.parked, jobs(&[("parked", "true")])),
             ("Dead or stuck", agent.dead, jobs(&[("state", "dead,stuck")])),
         ],
@@ -143,18 +145,23 @@ fn facts(
 
 fn actions(session: &Session, agent: &Agent) -> Vec<Action> {
     let name = agent.instance_id.as_str();
-    let hold = Action::offered(session, "hold_instance", "Hold", &command(["hold", "--instance", name]));
+    let hold = Action::offered(
+        session,
+        "hold_instance",
+        "Hold",
+        &CommandLine::new("hold").option("--instance", name).option("--reason", "REASON"),
+    );
     let release = Action::offered(
         session,
         "release_instance",
         "End its hold",
-        &command(["release", "--instance", name]),
+        &CommandLine::new("release").option("--instance", name),
     );
     let enabled = if agent.enabled {
-        Action::offered(session, "disable_agent", "Disable", &command(["agents", "disable", name]))
+        Action::offered(session, "disable_agent", "Disable", &CommandLine::new("agents disable").of([name]))
             .map(|action| action.warned("Its fires are held and its calls are refused until it is enabled."))
     } else {
-        Action::offered(session, "enable_agent", "Enable", &command(["agents", "enable", name]))
+        Action::offered(session, "enable_agent", "Enable", &CommandLine::new("agents enable").of([name]))
     };
     let found = [hold.map(Action::with_reason), release, enabled];
     found.into_iter().flatten().map(|action| action.about("instance_id", name)).collect()

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::{relative, span};
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
@@ -14,7 +15,9 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, agent, command, id, link, shown, text, when_any, with_query};
+use crate::http::ops::view::{
+    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when_any, with_query,
+};
 
 /// Agents of a page.
 const PER_PAGE: u32 = 100;
@@ -38,6 +41,10 @@ struct Row {
     org: Html,
     badges: Vec<(Tone, String)>,
     jobs: Html,
+    /// Its quota of scheduled jobs.
+    quota: String,
+    /// Reasons for which its fires are delayed: an outage, or its `Retry-After`.
+    contact: Vec<Html>,
     dead: Html,
     next: Html,
     callback: Html,
@@ -73,10 +80,10 @@ pub(in crate::http::ops) async fn show(
         .collect();
     let flags = [("disabled", disabled), ("unreachable", unreachable)];
     kept.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name, "true")));
-    let mut words = vec!["agents", "list"];
-    words.extend(org.iter().flat_map(|org| ["--org", org]));
-    words.extend(disabled.then_some("--disabled"));
-    words.extend(unreachable.then_some("--unreachable"));
+    let list = CommandLine::new("agents list");
+    let list = org.iter().fold(list, |list, org| list.option("--org", org));
+    let set = [("--disabled", disabled), ("--unreachable", unreachable)];
+    let list = set.iter().filter(|(_, given)| *given).fold(list, |list, (name, _)| list.flag(name));
     let quotas = operations.default_quotas();
     let shown_page = AgentsPage {
         frame: session.frame("Agents").of(Section::Agents),
@@ -90,14 +97,19 @@ pub(in crate::http::ops) async fn show(
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.is_none().then(|| shown(&command(words))),
+        command: search.is_none().then(|| shown(&list)),
     };
     Ok(rendered(&shown_page))
 }
 
+fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
+    let outage = of.unreachable_since.map(|since| format!("unreachable for {}", span(now - since)));
+    let busy = of.busy_until.map(|until| format!("asked to wait, tried again {}", relative(now, until)));
+    outage.into_iter().chain(busy).map(|line| text(&line)).collect()
+}
+
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
     let instance = of.instance_id.as_str();
-    let jobs = with_query("/ops/jobs", [("instance_id", instance)]);
     let dead = with_query("/ops/jobs", [("instance_id", instance), ("state", "dead,stuck")]);
     let number = |count: i64, path: &str| match count {
         0 => text("0"),
@@ -107,7 +119,9 @@ fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {
         agent: link(&agent(instance), &id(instance)),
         org: id(&of.org_id),
         badges: badges(of, of.quota(quotas)),
-        jobs: number(of.armed, &jobs),
+        jobs: number(of.armed, &scheduled(instance)),
+        quota: plots::number(of.quota(quotas)),
+        contact: contact(of, now),
         dead: number(of.dead, &dead),
         next: when_any(of.next_attempt_at, now),
         callback: of.callback_url.as_deref().map_or_else(Html::dash, id),

@@ -13,7 +13,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, id, link, shown, text, when, with_query};
+use crate::http::ops::view::{CommandLine, Html, id, link, shown, text, when, with_query};
 
 /// Lines of a page.
 const PER_PAGE: u32 = 100;
@@ -66,8 +66,8 @@ pub(in crate::http::ops) async fn show(
         .iter()
         .filter_map(|name| Some((*name, params.text(name).filter(|text| !text.is_empty())?)))
         .collect();
-    let flags = given.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]);
-    let words: Vec<_> = ["audit".to_owned(), "list".to_owned()].into_iter().chain(flags).collect();
+    let list = CommandLine::new("audit list");
+    let line = given.iter().fold(list, |line, (name, value)| line.option(&format!("--{name}"), value));
     let text_of = |name| params.text(name).unwrap_or_default().to_owned();
     let shown = AuditPage {
         frame: session.frame("Audit log").of(Section::Audit),
@@ -81,7 +81,7 @@ pub(in crate::http::ops) async fn show(
             .as_deref()
             .map(|next| with_query("/ops/audit", given.iter().copied().chain([("before", next)]))),
         is_filtered: !given.is_empty(),
-        command: shown(&command(words.iter().map(String::as_str))),
+        command: shown(&line),
     };
     Ok(rendered(&shown))
 }

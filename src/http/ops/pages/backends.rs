@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{BackendOverview, KeyStep, OutboxBacklog, Problem, ServiceOverview};
+use nas_cron_protocol::admin_api::{BackendOverview, OutboxBacklog, Problem, ServiceOverview};
 
-use super::parts::{ReplicaRow, replicas};
+use super::parts::{ReplicaRow, StepRow, key_tone, replicas, step_row};
 use crate::domain::KeyState;
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
@@ -17,7 +17,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    Html, agents_words, command, id, plots, shown, text, when, when_any, with_commands, with_query,
+    CommandLine, Html, agents_words, id, plots, shown, text, when, when_any, with_commands, with_query,
 };
 use crate::operations::keys::{Key, KeyList, Rotation, next_step};
 use crate::operations::overview::UNFINISHED_SWITCH;
@@ -78,12 +78,6 @@ struct KeyRow {
     next: String,
 }
 
-struct StepRow {
-    at: Html,
-    step: Html,
-    reason: Html,
-}
-
 /// Shows the page.
 pub(in crate::http::ops) async fn show(
     State(ops): State<OpsState>,
@@ -121,12 +115,12 @@ fn shown_service(
         outbox: backends.outbox.iter().map(outbox_row).collect(),
         unfinished: unfinished(problems),
         switches: others.map(|name| switch_row(session, *name, unconfigured)).collect(),
-        status: shown(&command(["backend", "status"])),
+        status: shown(&CommandLine::new("backend status")),
         keys: keys.keys.iter().map(|key| key_row(key, by_hand, now)).collect(),
         steps: keys.upcoming.iter().map(|step| step_row(step, now)).collect(),
         by_hand,
         key_actions: key_actions(session, keys),
-        list_keys: shown(&command(["keys", "list"])),
+        list_keys: shown(&CommandLine::new("keys list")),
         replicas: replicas(&service.replicas, now),
     }
 }
@@ -145,40 +139,41 @@ fn switch_row(session: &Session, backend: BackendName, unconfigured: &[BackendNa
         backend,
         is_configured,
         page: may.then(|| with_query("/ops/backends/switch", [("backend", name)])),
-        command: shown(&command(["backend", "switch", name, "--dry-run"])),
+        command: shown(&CommandLine::new("backend switch --dry-run").of([name])),
     }
 }
 
 /// Returns the forms that fit the states of the keys.
 fn key_actions(session: &Session, keys: &KeyList) -> Vec<Action> {
-    let offered = |operation, label, words: &[&str]| {
-        let words = ["keys"].into_iter().chain(words.iter().copied());
-        Action::offered(session, operation, label, &command(words))
-    };
+    let offered = |operation, label, line: CommandLine| Action::offered(session, operation, label, &line);
     let by_hand = keys.rotation == Rotation::ByHand;
     let of = |state| keys.keys.iter().find(|key| key.state == state);
     let (next, active) = (of(KeyState::Next), of(KeyState::Active));
-    let rotate = |label, words: &[&str]| {
-        let action = offered("rotate_keys", label, words)?;
+    let rotate = |label, line: CommandLine| {
+        let action = offered("rotate_keys", label, line)?;
         Some(action.about(ACTIVE, active.map(|key| key.kid.clone()).unwrap_or_default()))
     };
     let mut found = Vec::new();
     if next.is_none() {
-        found.push(rotate("Rotate", &["rotate"]));
+        found.push(rotate("Rotate", CommandLine::new("keys rotate")));
     }
     if let Some(next) = next.filter(|_| by_hand) {
-        let activate = offered("activate_key", "Activate the next key", &["activate", &next.kid]);
+        let activate = offered("activate_key", "Activate the next key", of_key("activate", &next.kid));
         found.push(activate.map(|action| action.about("kid", &*next.kid)));
     }
     if let Some(next) = next {
-        let withdraw = offered("withdraw_key", "Withdraw the next key", &["withdraw", &next.kid]);
+        let withdraw = offered("withdraw_key", "Withdraw the next key", of_key("withdraw", &next.kid));
         found.push(withdraw.map(|action| action.about("kid", &*next.kid)));
     }
     if !by_hand {
-        let leaked = rotate("Rotate at once", &["rotate", "--now", "--yes"]);
+        let leaked = rotate("Rotate at once", CommandLine::new("keys rotate --now --yes"));
         found.push(leaked.map(|action| action.about(NOW, "true").warned(LEAKED)));
     }
     found.into_iter().flatten().collect()
+}
+
+fn of_key(verb: &str, kid: &str) -> CommandLine {
+    CommandLine::new("keys").flag(verb).of([kid])
 }
 
 fn facts(backends: &BackendOverview, now: DateTime<Utc>) -> Vec<(String, Html)> {
@@ -210,26 +205,13 @@ fn outbox_row(of: &OutboxBacklog) -> OutboxRow {
 }
 
 fn key_row(of: &Key, by_hand: bool, now: DateTime<Utc>) -> KeyRow {
-    let tone = match of.state {
-        KeyState::Active => Tone::Good,
-        KeyState::Next => Tone::Busy,
-        KeyState::Retired | KeyState::Gone => Tone::Calm,
-    };
     KeyRow {
         kid: id(&of.kid),
         alg: of.alg.to_string(),
-        badge: (tone, of.state.to_string()),
+        badge: (key_tone(of.state.as_str()), of.state.to_string()),
         origin: if of.imported { "imported" } else { "generated" },
         published: when(of.published_at, now),
         activated: when_any(of.activated_at, now),
         next: next_step(now, of, by_hand).unwrap_or_else(|| "–".to_owned()),
-    }
-}
-
-fn step_row(step: &KeyStep, now: DateTime<Utc>) -> StepRow {
-    StepRow {
-        at: step.at.map_or_else(|| text("now"), |at| when(at, now)),
-        step: text(&step.step),
-        reason: text(&step.reason),
     }
 }

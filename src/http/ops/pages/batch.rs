@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use nas_cron_base::terminal::counted;
 
+use super::batch_commands::{self as commands, Commands};
 use crate::domain::job_filter::JobFilter;
 use crate::http::error::{ApiError, ErrorPage};
 use crate::http::extract::refuse;
@@ -14,7 +15,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::form::Form;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::{Proof, Session};
-use crate::http::ops::view::{Html, id, with_query};
+use crate::http::ops::view::{Html, id, plots, with_query};
 
 /// Statements that count the jobs: a page must not read all of millions.
 const STATEMENTS: u32 = 5;
@@ -39,7 +40,12 @@ struct BatchPage {
     /// True if nothing would be changed.
     is_nothing: bool,
     kind: Kind,
+    /// Number of redriven one-shots that fire per second and agent.
     per_second: String,
+    /// Fields that the form of the next part sends again.
+    kept: Vec<(&'static str, String)>,
+    /// The commands that do the same.
+    commands: Commands,
     /// Progress: the jobs changed so far, and the cursor of the rest.
     progress: Option<Progress>,
     list: String,
@@ -69,7 +75,12 @@ impl Kind {
 }
 
 struct Progress {
-    changed: i64,
+    /// Number of jobs that were changed, as a field of the next form.
+    count: i64,
+    /// The same, as a text.
+    changed: String,
+    /// Number of jobs that were counted before the first part.
+    total: Option<String>,
     next: Option<String>,
 }
 
@@ -78,19 +89,27 @@ pub(in crate::http::ops) async fn show(
     State(ops): State<OpsState>,
     session: Session,
 ) -> Result<Response, ErrorPage> {
-    let params = session.params(&[JobFilter::NAMES.as_slice(), &["operation", "per_second"]].concat())?;
-    let (operation, label) = known(params.text("operation"))?;
+    let params = session.params(&[JobFilter::NAMES.as_slice(), &batch::KEPT, &["operation"]].concat())?;
+    let (operation, label) = known(&session, params.text("operation"))?;
     let filter = batch::narrowed(operation, batch::filter(|name| params.text(name))?);
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let sent = session.sent.as_ref();
-    let progress = sent.and_then(|sent| Some(Progress { changed: sent.changed?, next: sent.next.clone() }));
+    let progress = sent.and_then(|sent| {
+        let (total, next) = (params.text("total").and_then(total), sent.next.clone());
+        let count = sent.changed?;
+        Some(Progress { count, changed: plots::number(count), total, next })
+    });
+    let mut kept: Vec<_> =
+        batch::KEPT.iter().filter_map(|name| Some((*name, params.text(name)?.to_owned()))).collect();
     let (counted, is_nothing) = if progress.is_some() {
         (None, false)
     } else {
         let (count, more) = operations.count_jobs(&filter, STATEMENTS).await?;
+        kept = vec![("total", format!("{count}{}", if more { "+" } else { "" }))];
         let more = if more { "More than " } else { "" };
         (Some(format!("{more}{}", counted(count, "job"))), count == 0)
     };
+    let per_second = params.text("per_second").map_or_else(|| PER_SECOND.to_string(), str::to_owned);
     let pairs = filter.pairs();
     let page = BatchPage {
         frame: session
@@ -102,12 +121,14 @@ pub(in crate::http::ops) async fn show(
         proof: session.proof(),
         list: with_query("/ops/jobs", pairs.iter().map(|(name, value)| (*name, value.as_str()))),
         conditions: pairs,
+        commands: commands::of_matching(operation, &filter, &per_second),
         jobs: Vec::new(),
         named: Vec::new(),
         counted,
         is_nothing,
         kind: Kind::of(operation),
-        per_second: params.text("per_second").map_or_else(|| PER_SECOND.to_string(), str::to_owned),
+        per_second,
+        kept,
         progress,
     };
     Ok(rendered(&page))
@@ -115,7 +136,7 @@ pub(in crate::http::ops) async fn show(
 
 /// Shows what an operation would do to the selected jobs, or to all that match if the operator chose that. Changes nothing.
 pub(in crate::http::ops) async fn chosen(session: Session, form: Form) -> Result<Response, ErrorPage> {
-    let (operation, label) = known(form.text("operation"))?;
+    let (operation, label) = known(&session, form.text("operation"))?;
     if form.text(batch::MATCHING).is_some() {
         let filter = batch::filter(|name| form.text(name))?;
         let pairs = filter.pairs();
@@ -135,19 +156,30 @@ pub(in crate::http::ops) async fn chosen(session: Session, form: Form) -> Result
         label,
         proof: Proof { back: back.clone(), ..session.proof() },
         conditions: Vec::new(),
+        commands: commands::of_jobs(operation, named.clone()),
         named: named.map(|job| (id(job.job.as_str()), id(job.agent.as_str()))).collect(),
         counted: Some(counted(jobs.len().try_into().unwrap_or(i64::MAX), "job")),
         jobs: form.all(batch::JOB).map(str::to_owned).collect(),
         is_nothing: false,
         kind: Kind::of(operation),
         per_second: PER_SECOND.to_string(),
+        kept: Vec::new(),
         progress: None,
         list: back,
     };
     Ok(rendered(&page))
 }
 
-fn known(operation: Option<&str>) -> Result<(&'static str, &'static str), ApiError> {
+/// Returns the operation and its label. Fails unless the operator may carry it out.
+fn known(session: &Session, operation: Option<&str>) -> Result<(&'static str, &'static str), ApiError> {
     let found = OPERATIONS.into_iter().find(|(id, _)| Some(*id) == operation);
-    found.ok_or_else(|| refuse("operation", "unknown action; choose one in the list of jobs"))
+    let found = found.ok_or_else(|| refuse("operation", "unknown action; choose one in the list of jobs"))?;
+    session.require(found.0)?;
+    Ok(found)
+}
+
+/// Returns the number of jobs that were counted before the first part, as a text.
+fn total(kept: &str) -> Option<String> {
+    let (digits, more) = kept.strip_suffix('+').map_or((kept, ""), |digits| (digits, "more than "));
+    Some(format!("{more}{}", plots::number(digits.parse().ok()?)))
 }

@@ -8,13 +8,13 @@ use nas_cron_base::terminal::counted;
 use nas_cron_protocol::OneShotState;
 
 use crate::domain::dead_letters::DeadLetterGroup;
-use crate::domain::job_filter::{JobFilter, MAX_ERROR_TEXT};
+use crate::domain::job_filter::{JobFilter, LastStatus, error_text};
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, agents_words, command, link, shown, text, when, with_query};
+use crate::http::ops::view::{CommandLine, Html, agents_words, link, shown, text, when, with_query};
 
 #[derive(Template)]
 #[template(path = "dead_letters.html")]
@@ -35,8 +35,8 @@ struct Row {
     error: Html,
     first: Html,
     last: Html,
-    /// Path of the page that redrives them.
-    redrive: String,
+    /// Path of the page that redrives them; `None` if no filter selects exactly them.
+    redrive: Option<String>,
 }
 
 /// Shows the groups, the largest first.
@@ -53,46 +53,48 @@ pub(in crate::http::ops) async fn show(
         more: found.more,
         may: session.may("redrive_jobs"),
         all: redriving(&JobFilter { states: vec![OneShotState::Dead], ..JobFilter::default() }),
-        command: shown(&command(["jobs", "list", "--state", "dead,stuck"])),
+        command: shown(&CommandLine::new("jobs list --state dead,stuck")),
     };
     Ok(rendered(&page))
 }
 
 fn row(group: &DeadLetterGroup, now: DateTime<Utc>) -> Row {
-    let filter = JobFilter {
-        states: vec![group.state],
-        error: group.error.as_deref().and_then(searched),
-        ..JobFilter::default()
-    };
-    let pairs = filter.pairs();
-    let list = with_query("/ops/jobs", pairs.iter().map(|(name, value)| (*name, value.as_str())));
+    let filter = selecting(group);
+    let list = filter.as_ref().map(|filter| {
+        let pairs = filter.pairs();
+        with_query("/ops/jobs", pairs.iter().map(|(name, value)| (*name, value.as_str())))
+    });
     let status = group.status.map(|status| format!(", status {status}")).unwrap_or_default();
     let reason = match (group.state, group.expired) {
         (OneShotState::Stuck, _) => "stuck: the same key was armed again".to_owned(),
         (_, true) => format!("its latest start (not_after) passed{status}"),
         (_, false) => format!("the retry budget is spent{status}"),
     };
+    let count = text(&group.count.to_string());
     Row {
-        count: link(&list, &text(&group.count.to_string())),
+        count: list.map_or_else(|| count.clone(), |list| link(&list, &count)),
         agents: counted(group.agents, "agent"),
         reason,
         error: group.error.as_deref().map_or_else(Html::dash, agents_words),
         first: when(group.first_at, now),
         last: when(group.last_at, now),
-        redrive: redriving(&filter),
+        redrive: filter.as_ref().map(redriving),
     }
 }
 
-/// Returns the part of an error by which its jobs are found: a filter has no control characters, and a limited length.
-fn searched(error: &str) -> Option<String> {
-    let mut found = String::new();
-    for c in error.chars().take_while(|c| !c.is_control()) {
-        if found.len() + c.len_utf8() > MAX_ERROR_TEXT {
-            break;
-        }
-        found.push(c);
-    }
-    (!found.is_empty()).then_some(found)
+/// Returns the filter that selects exactly the one-shots of a group; `None` if there is none, because a filter has no control
+/// characters.
+fn selecting(group: &DeadLetterGroup) -> Option<JobFilter> {
+    let error_group =
+        group.error.as_deref().map(|error| error_text("error_group", error)).transpose().ok()?;
+    Some(JobFilter {
+        states: vec![group.state],
+        expired: Some(group.expired),
+        last_status: Some(group.status.map_or(LastStatus::None, LastStatus::Code)),
+        no_error: error_group.is_none(),
+        error_group,
+        ..JobFilter::default()
+    })
 }
 
 /// Returns the page that redrives the jobs of a filter.

@@ -14,7 +14,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, id, link, shown, text, when, when_any, with_query};
+use crate::http::ops::view::{CommandLine, Html, id, link, shown, text, when, when_any, with_query};
 
 /// Events of a page.
 const PER_PAGE: u32 = 50;
@@ -80,7 +80,14 @@ pub(in crate::http::ops) async fn show(
         kinds: EventType::WORDS,
         rows: events.items.iter().map(|event| event_row(event, session.now)).collect(),
         next,
-        commands: [shown(&command(["webhooks", "list"])), shown(&command(["webhooks", "events"]))],
+        commands: [
+            shown(&CommandLine::new("webhooks list")),
+            shown(
+                &kind
+                    .iter()
+                    .fold(CommandLine::new("webhooks events"), |line, kind| line.option("--type", kind)),
+            ),
+        ],
     };
     Ok(rendered(&page))
 }

@@ -13,7 +13,7 @@ use crate::http::ops::actions::Action;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, agent, command, id, job, link, shown, text, when, with_query};
+use crate::http::ops::view::{CommandLine, Html, agent, id, job, link, shown, text, when, with_query};
 
 #[derive(Template)]
 #[template(path = "holds.html")]
@@ -45,7 +45,7 @@ pub(in crate::http::ops) async fn show(
         frame: session.frame("Holds").of(Section::Holds),
         rows: holds.iter().map(|hold| row(&session, hold, session.now)).collect(),
         begin: begin(&session),
-        command: shown(&command(["hold", "list"])),
+        command: shown(&CommandLine::new("hold list")),
     };
     Ok(rendered(&page))
 }
@@ -85,27 +85,33 @@ fn row(session: &Session, of: &StandingHold, now: DateTime<Utc>) -> Row {
 
 fn release(session: &Session, of: &StandingHold) -> Option<Action> {
     let scope_id = of.hold.scope_id.as_str();
-    let offered = |operation, words: &[&str]| {
-        let line = command(["release"].into_iter().chain(words.iter().copied()));
-        Action::offered(session, operation, "End the hold", &line)
-    };
+    let offered = |operation, line: &CommandLine| Action::offered(session, operation, "End the hold", line);
+    let line = CommandLine::new("release");
     match (of.hold.scope, of.hold.job_id.as_deref()) {
-        (HoldScope::All, _) => offered("release_service", &["--all"]),
-        (HoldScope::Org, _) => {
-            offered("release_org", &["--org", scope_id]).map(|action| action.about("org_id", scope_id))
-        }
-        (_, Some(name)) => offered("release_job", &["--instance", scope_id, "--job", name])
+        (HoldScope::All, _) => offered("release_service", &line.flag("--all")),
+        (HoldScope::Org, _) => offered("release_org", &line.option("--org", scope_id))
+            .map(|action| action.about("org_id", scope_id)),
+        (_, Some(name)) => offered("release_job", &line.option("--instance", scope_id).option("--job", name))
             .map(|action| action.about("instance_id", scope_id).about("job_id", name)),
-        (_, None) => offered("release_instance", &["--instance", scope_id])
+        (_, None) => offered("release_instance", &line.option("--instance", scope_id))
             .map(|action| action.about("instance_id", scope_id)),
     }
 }
 
 /// Returns the forms that begin a hold of a scope that has no page of its own.
 fn begin(session: &Session) -> Vec<Action> {
-    let service =
-        Action::offered(session, "hold_service", "Hold the whole service", &command(["hold", "--all"]));
-    let org = Action::offered(session, "hold_org", "Hold an org", &command(["hold", "--org", "ORG"]));
+    let service = Action::offered(
+        session,
+        "hold_service",
+        "Hold the whole service",
+        &CommandLine::new("hold --all --reason REASON"),
+    );
+    let org = Action::offered(
+        session,
+        "hold_org",
+        "Hold an org",
+        &CommandLine::new("hold --org ORG --reason REASON"),
+    );
     let org = org.map(|action| {
         action.with_input("org_id", "Org", session.actor.org.as_ref().map(ToString::to_string))
     });

@@ -7,10 +7,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
-use super::job_view::{badges, result};
+use super::job_view::{badges, reason, result};
+use super::recurrence;
 use super::subject::Subject;
 use super::timeline::{Entry, entries};
-use crate::domain::recurrence::{Expectation, RecurrenceKind};
 use crate::http::ApiError;
 use crate::http::error::ErrorPage;
 use crate::http::extract::QueryParams;
@@ -20,8 +20,9 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    Html, agent, command, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
+    CommandLine, Html, agent, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
 };
+use crate::operations::jobs;
 
 #[derive(Template)]
 #[template(path = "job.html")]
@@ -54,11 +55,11 @@ pub(in crate::http::ops) async fn show(
         here: Some(session.here()),
         question: "Why has it not fired?",
         badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
-        state: text(&details.why.text),
+        state: reason(&details.why.text, current.and_then(|job| job.last_error.as_deref())),
         actions: actions(&session, &instance_id, &job_id, current),
         facts: ("One-shot", facts(details, session.now)),
         audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
-        command: shown(&command(["jobs", "show", instance_id.as_str(), job_id.as_str()])),
+        command: shown(&jobs::command("show", instance_id.as_str(), job_id.as_str())),
     };
     let page = JobPage {
         frame: session
@@ -68,7 +69,10 @@ pub(in crate::http::ops) async fn show(
             .below(instance_id.as_str(), &with_query("/ops/jobs", [("instance_id", instance_id.as_str())])),
         subject,
         fix: details.why.fix.as_deref().map(with_commands),
-        recurrence: story.recurrence.as_ref().map(|expected| recurrence(expected, current, session.now)),
+        recurrence: story
+            .recurrence
+            .as_ref()
+            .map(|expected| recurrence::described(expected, &story.weekdays, current, session.now)),
         timeline: entries(&story, session.now),
     };
     Ok(rendered(&page))
@@ -80,23 +84,6 @@ fn named(params: &QueryParams) -> Result<(InstanceId, JobId), ApiError> {
         params.text(name).ok_or_else(|| ApiError::Field(InvalidField::new(name, "is missing")))
     };
     Ok((InstanceId::new(given("instance_id")?)?, JobId::new(given("job_id")?)?))
-}
-
-/// Describes the recurrence of a job, and the fire that it lets expect.
-fn recurrence(expected: &Expectation, job: Option<&Job>, now: DateTime<Utc>) -> Html {
-    let pattern = match expected.recurrence {
-        RecurrenceKind::Interval => "It fires at a fixed interval",
-        RecurrenceKind::Daily => "It fires daily",
-        RecurrenceKind::Weekdays => "It fires on certain days of the week",
-        RecurrenceKind::Irregular => "It fires at irregular times",
-    };
-    match job.and_then(|job| job.next_attempt_at) {
-        Some(_) => text(&format!("{pattern}.")),
-        None => Html::joined([
-            text(&format!("{pattern}; the next fire is expected ")),
-            when(expected.expected_at, now),
-        ]),
-    }
 }
 
 /// Returns what is known about the job's one-shot.
@@ -133,7 +120,7 @@ fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> 
 fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Option<&Job>) -> Vec<Action> {
     let (agent, name) = (instance_id.as_str(), job_id.as_str());
     let on_job = |operation, label, verb| {
-        let line = command(["jobs", verb, agent, name]);
+        let line = jobs::command(verb, agent, name);
         let action = Action::offered(session, operation, label, &line)?;
         let action = action.about("instance_id", agent).about("job_id", name);
         Some(match job {
@@ -163,10 +150,11 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
             found.push(on_job("dismiss_job", "It has finished", "dismiss"));
         }
     }
-    let hold = command(["hold", "--instance", agent, "--job", name]);
+    let on = |verb| CommandLine::new(verb).option("--instance", agent).option("--job", name);
+    let hold = on("hold").option("--reason", "REASON");
     let hold = Action::offered(session, "hold_job", "Hold", &hold)
         .map(|action| action.about("instance_id", agent).about("job_id", name).with_reason());
-    let release = command(["release", "--instance", agent, "--job", name]);
+    let release = on("release");
     let release = Action::offered(session, "release_job", "End its hold", &release)
         .map(|action| action.about("instance_id", agent).about("job_id", name));
     found.extend([hold, release]);

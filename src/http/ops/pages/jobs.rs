@@ -1,9 +1,11 @@
 //! The list of jobs, with filters that are part of its URL.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
-use nas_cron_protocol::admin_api::Job;
+use nas_cron_protocol::admin_api::{Job, ShownJob};
 use nas_cron_protocol::{FireOutcome, OneShotState};
 
 use super::job_view::{badges, next, result};
@@ -14,13 +16,15 @@ use crate::http::ops::actions::batch::{self, Seen};
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::{Proof, Session};
-use crate::http::ops::view::{Html, agent, command, id, job, link, shown, with_query};
+use crate::http::ops::view::{CommandLine, Html, agent, id, job, link, shown, with_query};
 use crate::http::{ApiError, extract};
 
 /// Jobs of a page.
 const PER_PAGE: u32 = 100;
 /// Orgs that the field for filters suggests.
 const SUGGESTED_ORGS: u32 = 50;
+/// Characters of an error that the field for filters suggests.
+const ERROR: usize = 48;
 
 /// Views that are one click away: label, and the query of its conditions.
 const VIEWS: &[(&str, &[(&str, &str)])] = &[
@@ -34,7 +38,7 @@ const VIEWS: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Short names of conditions, as an operator types them: `agent:inst-1`.
-const QUALIFIERS: [(&str, &str); 12] = [
+const QUALIFIERS: [(&str, &str); 16] = [
     ("state", "state"),
     ("org", "org_id"),
     ("agent", "instance_id"),
@@ -43,6 +47,10 @@ const QUALIFIERS: [(&str, &str); 12] = [
     ("outcome", "outcome"),
     ("overdue", "overdue"),
     ("parked", "parked"),
+    ("expired", "expired"),
+    ("status", "last_status"),
+    ("error-group", "error_group"),
+    ("no-error", "no_error"),
     ("fires-from", "fire_at_from"),
     ("fires-before", "fire_at_before"),
     ("next-from", "next_attempt_from"),
@@ -121,7 +129,7 @@ pub(in crate::http::ops) async fn show(
         views: views(&filter),
         conditions: pairs.iter().map(|(name, value)| condition(&filter, name, value)).collect(),
         kept: pairs,
-        suggestions: suggestions(orgs.orgs.iter().map(|org| org.org_id.as_str())),
+        suggestions: suggestions(orgs.orgs.iter().map(|org| org.org_id.as_str()), &page.jobs),
         proof: session.may("cancel_job").then(|| session.proof()),
         operations: batch::OPERATIONS,
         rows: page.jobs.iter().map(|shown| row(&shown.job, session.now)).collect(),
@@ -179,7 +187,7 @@ fn add(filter: &mut JobFilter, typed: &str) -> Result<(), ApiError> {
     let typed = typed.trim();
     let (short, value) = typed.split_once(':').unwrap_or((typed, "true"));
     let known = QUALIFIERS.iter().find(|(name, long)| *name == short || *long == short);
-    let is_complete = typed.contains(':') || matches!(short, "overdue" | "parked");
+    let is_complete = typed.contains(':') || matches!(short, "overdue" | "parked" | "expired" | "no-error");
     if let Some((_, long)) = known.filter(|_| is_complete) {
         return Ok(filter.set(long, value.trim())?);
     }
@@ -188,17 +196,39 @@ fn add(filter: &mut JobFilter, typed: &str) -> Result<(), ApiError> {
     Err(extract::refuse("filter", problem))
 }
 
-fn suggestions<'a>(orgs: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// Returns filters that are complete, among them those of the jobs of the page, and the beginnings of others.
+fn suggestions<'a>(orgs: impl Iterator<Item = &'a str>, shown: &[ShownJob]) -> Vec<String> {
+    let jobs = shown.iter().map(|shown| &shown.job);
+    let of_jobs: BTreeSet<_> = jobs.flat_map(of_job).collect();
     let states = OneShotState::ALL.iter().map(|state| state.as_str()).chain(["dormant"]);
     let states = states.map(|state| format!("state:{state}"));
     let outcomes = FireOutcome::ALL.iter().map(|outcome| format!("outcome:{outcome}"));
-    let flags = ["overdue", "parked"].map(str::to_owned).into_iter();
-    let open = ["agent:", "job:", "error:", "fires-from:", "fires-before:"].map(str::to_owned);
-    states.chain(flags).chain(outcomes).chain(orgs.map(|org| format!("org:{org}"))).chain(open).collect()
+    let flags = ["overdue", "parked", "parked:hold", "parked:unreachable", "parked:none"];
+    let flags = flags.map(str::to_owned).into_iter();
+    let open = ["agent:", "job:", "error:", "fires-from:", "fires-before:", "next-from:", "next-before:"];
+    let open = open.map(str::to_owned);
+    states
+        .chain(flags)
+        .chain(outcomes)
+        .chain(orgs.map(|org| format!("org:{org}")))
+        .chain(open)
+        .chain(of_jobs)
+        .collect()
+}
+
+/// Returns the filters that a job suggests: its agent, its ID, and its error.
+fn of_job(job: &Job) -> impl Iterator<Item = String> {
+    let error = job.last_error.as_deref().map(|error| {
+        let begin: String = error.chars().take_while(|c| !c.is_control()).take(ERROR).collect();
+        ("error", begin)
+    });
+    let named = [("agent", job.instance_id.clone()), ("job", job.job_id.clone())];
+    let filled = named.into_iter().chain(error).filter(|(_, value)| !value.trim().is_empty());
+    filled.map(|(name, value)| format!("{name}:{value}"))
 }
 
 /// Returns the command that lists the same jobs; `None` if there is none.
-fn listing(filter: &JobFilter) -> Option<String> {
+pub(super) fn listing(filter: &JobFilter) -> Option<CommandLine> {
     if filter.job_id.is_some() {
         return None;
     }
@@ -207,11 +237,10 @@ fn listing(filter: &JobFilter) -> Option<String> {
         "instance_id" => "--instance".to_owned(),
         other => format!("--{}", other.replace('_', "-")),
     };
-    let pairs = filter.pairs();
-    let words = pairs.iter().flat_map(|(name, value)| {
-        let value = (value != "true").then(|| value.clone());
-        std::iter::once(flag(name)).chain(value)
-    });
-    let words: Vec<_> = ["jobs".to_owned(), "list".to_owned()].into_iter().chain(words).collect();
-    Some(command(words.iter().map(String::as_str)))
+    let list = CommandLine::new("jobs list");
+    Some(filter.pairs().iter().fold(list, |list, (name, value)| match (*name, value.as_str()) {
+        ("overdue" | "no_error" | "parked", "true") => list.flag(&flag(name)),
+        ("parked", value) => list.flag(&format!("--parked={value}")),
+        (name, value) => list.option(&flag(name), value),
+    }))
 }

@@ -11,7 +11,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, due_link, plots, shown, when};
+use crate::http::ops::view::{CommandLine, Html, due_link, plots, shown, when};
 
 /// Number of minutes in the list of the busiest.
 const BUSIEST: usize = 10;
@@ -54,7 +54,7 @@ pub(in crate::http::ops) async fn show(
         plot: plots::load("due", "One-shots due per minute, next hour", &service.load, due_link),
         estimated: service.load.estimated,
         busiest: busiest(&service.load).iter().map(|minute| busy(minute, now)).collect(),
-        command: shown(&command(["status"])),
+        command: shown(&CommandLine::new("status")),
     });
     let page =
         LoadPage { frame: session.frame("Upcoming load").of(Section::Load), here: session.here(), load };
@@ -72,12 +72,12 @@ fn busiest(load: &UpcomingLoad) -> Vec<DueMinute> {
 fn busy(of: &DueMinute, now: DateTime<Utc>) -> Busy {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let (from, before) = (time(of.minute), time(of.minute + TimeDelta::minutes(1)));
-    let words = ["jobs", "list", "--next-attempt-from", &from, "--next-attempt-before", &before];
+    let list = CommandLine::new("jobs list --parked=none").option("--next-attempt-from", &from);
     Busy {
         minute: when(of.minute, now),
         due: plots::number(of.due),
         path: due_link(of.minute),
-        command: shown(&command(words)),
+        command: shown(&list.option("--next-attempt-before", &before)),
     }
 }
 

@@ -4,15 +4,15 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::admin_api::{AttentionCounts, Count, Overview, Problem, Severity};
+use nas_cron_protocol::admin_api::{AttentionCounts, Count, Overview, Problem, PublishedKey, Severity};
 
-use super::parts::{ReplicaRow, replicas};
+use super::parts::{ReplicaRow, StepRow, key_tone, replicas, step_row};
 use crate::http::error::ErrorPage;
 use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, due_link, plots, shown, text, when, with_commands};
+use crate::http::ops::view::{CommandLine, Html, due_link, id, plots, shown, text, when, with_commands};
 
 #[derive(Template)]
 #[template(path = "now.html")]
@@ -55,6 +55,15 @@ struct Service {
     replicas: Vec<ReplicaRow>,
     backend: String,
     since: Html,
+    keys: Vec<Key>,
+    /// The next steps of the keys' rotation.
+    steps: Vec<StepRow>,
+}
+
+/// A published signing key.
+struct Key {
+    kid: Html,
+    badge: (Tone, String),
 }
 
 /// Shows the page.
@@ -73,7 +82,7 @@ pub(in crate::http::ops) async fn show(
         problems: overview.problems.iter().map(item).collect(),
         tiles: tiles(&overview.counts),
         service: service(&overview, now),
-        command: shown(&command(["status"])),
+        command: shown(&CommandLine::new("status")),
     };
     Ok(rendered(&page))
 }
@@ -111,7 +120,8 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
 const OVERDUE: &str = "/ops/jobs?overdue=true";
 const ENDED: &str = "/ops/dead-letters";
 const DORMANT: &str = "/ops/jobs?state=dormant";
-const PARKED: &str = "/ops/jobs?parked=true";
+const WAITING: &str = "/ops/jobs?parked=unreachable";
+const HELD: &str = "/ops/jobs?parked=hold";
 const HOLDS: &str = "/ops/holds";
 const AGENTS: &str = "/ops/agents";
 const UNREACHABLE: &str = "/ops/agents?unreachable=true";
@@ -129,10 +139,14 @@ fn tiles(counts: &AttentionCounts) -> Vec<Tile> {
         tile("stuck", stuck, "/ops/jobs?state=stuck"),
         tile("dormant jobs", dormant, DORMANT),
         tile("unreachable agents", unreachable, UNREACHABLE),
-        tile("waiting for agents", waiting_for_agent, PARKED),
+        tile("waiting for agents", waiting_for_agent, WAITING),
         tile("holds", holds, HOLDS),
-        tile("held one-shots", held, PARKED),
+        tile("held one-shots", held, HELD),
     ]
+}
+
+fn key(of: &PublishedKey) -> Key {
+    Key { kid: id(&of.kid), badge: (key_tone(&of.state), of.state.clone()) }
 }
 
 fn service(overview: &Overview, now: DateTime<Utc>) -> Option<Service> {
@@ -150,5 +164,7 @@ fn service(overview: &Overview, now: DateTime<Utc>) -> Option<Service> {
         replicas: replicas(&service.replicas, now),
         backend: service.backends.active.to_string(),
         since: when(service.backends.switched_at, now),
+        keys: service.keys.published.iter().map(key).collect(),
+        steps: service.keys.upcoming.iter().map(|step| step_row(step, now)).collect(),
     })
 }

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::span;
-use nas_cron_protocol::admin_api::Replica;
+use nas_cron_protocol::admin_api::{KeyStep, Replica};
 
 use crate::domain::clock_sample::TOLERATED_OFFSET;
 use crate::http::ops::frame::Tone;
-use crate::http::ops::view::{Html, id, text, when};
+use crate::http::ops::view::{Html, id, text, when, with_code};
 
 /// A replica in a table.
 pub(super) struct ReplicaRow {
@@ -45,4 +45,29 @@ fn row(replica: &Replica, now: DateTime<Utc>) -> ReplicaRow {
 fn signed(offset: TimeDelta) -> String {
     let sign = if offset < TimeDelta::zero() { '−' } else { '+' };
     format!("{sign}{}", span(offset))
+}
+
+/// A step of the rotation of signing keys.
+pub(super) struct StepRow {
+    pub(super) at: Html,
+    pub(super) step: Html,
+    pub(super) reason: Html,
+}
+
+/// Returns the row of a step.
+pub(super) fn step_row(step: &KeyStep, now: DateTime<Utc>) -> StepRow {
+    StepRow {
+        at: step.at.map_or_else(|| text("now"), |at| when(at, now)),
+        step: with_code(&step.step),
+        reason: text(&step.reason),
+    }
+}
+
+/// Returns the tone of a signing key's state.
+pub(super) fn key_tone(state: &str) -> Tone {
+    match state {
+        "active" => Tone::Good,
+        "next" => Tone::Busy,
+        _ => Tone::Calm,
+    }
 }

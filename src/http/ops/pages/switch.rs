@@ -11,7 +11,7 @@ use crate::http::ops::actions::backends::{FORCE, GENERATION, named};
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{Html, command, shown, text};
+use crate::http::ops::view::{CommandLine, Html, shown, text};
 use crate::operations::backends::{SwitchPreview, plan_text};
 
 /// The page to return to, which shows the progress.
@@ -46,7 +46,7 @@ pub(in crate::http::ops) async fn show(
         plan: text(&plan_text(preview.from, to, preview.to_move)),
         error: preview.error.as_deref().map(|error| text(&format!("{to} {error}"))),
         action: action(&session, &preview),
-        command: shown(&command(["backend", "switch", to.as_str(), "--dry-run"])),
+        command: shown(&switching(to.as_str()).flag("--dry-run")),
     };
     Ok(rendered(&page))
 }
@@ -58,13 +58,17 @@ fn action(session: &Session, preview: &SwitchPreview) -> Option<Action> {
         return None;
     }
     let action = if preview.error.is_none() {
-        Action::offered(session, "switch_backend", "Switch", &command(["backend", "switch", to]))?
+        Action::offered(session, "switch_backend", "Switch", &switching(to))?
     } else {
-        let line = command(["backend", "switch", to, "--force"]);
+        let line = switching(to).flag("--force");
         Action::offered(session, "switch_backend", "Switch anyway", &line)?
             .warned("The Postgres loop fires the one-shots of an unreachable backend some seconds late.")
             .about(FORCE, "true")
     };
     let seen = preview.generation.to_string();
     Some(action.about("backend", to).about(GENERATION, seen).leading_to(BACKENDS))
+}
+
+fn switching(to: &str) -> CommandLine {
+    CommandLine::new("backend switch").of([to])
 }

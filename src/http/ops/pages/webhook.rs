@@ -19,7 +19,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    Html, agents_words, command, shown, text, when, when_any, whole_id, with_query,
+    CommandLine, Html, agents_words, shown, text, when, when_any, whole_id, with_query,
 };
 
 /// Deliveries of a page.
@@ -73,7 +73,7 @@ pub(in crate::http::ops) async fn show(
         actions: actions(&session, &webhook),
         facts: ("Contact", facts(&webhook, session.now)),
         audit: with_query("/ops/audit", [("subject", format!("webhook_id={name}").as_str())]),
-        command: shown(&command(["webhooks", "deliveries", name])),
+        command: shown(&CommandLine::new("webhooks deliveries").of([name])),
     };
     let page = WebhookPage {
         frame: session.frame("Webhook").of(Section::Events).below("Events and webhooks", "/ops/events"),
@@ -107,7 +107,12 @@ fn facts(of: &Webhook, now: DateTime<Utc>) -> Vec<(&'static str, Html)> {
 fn actions(session: &Session, of: &Webhook) -> Vec<Action> {
     let name = of.webhook_id.to_string();
     let offered = |operation, label, verb| {
-        let action = Action::offered(session, operation, label, &command(["webhooks", verb, &name]))?;
+        let action = Action::offered(
+            session,
+            operation,
+            label,
+            &CommandLine::new("webhooks").flag(verb).of([name.as_str()]),
+        )?;
         Some(action.about("webhook_id", &*name))
     };
     let test = offered("test_webhook", "Send a test", "test");
@@ -153,7 +158,7 @@ fn redeliver(session: &Session, webhook: &Webhook, of: &Delivery) -> Option<Acti
         return None;
     }
     let (webhook_id, event_id) = (webhook.webhook_id.to_string(), of.event.event_id.to_string());
-    let line = command(["webhooks", "redeliver", &webhook_id, &event_id]);
+    let line = CommandLine::new("webhooks redeliver").of([webhook_id.as_str(), event_id.as_str()]);
     let action = Action::offered(session, "redeliver_event", "Deliver again", &line)?;
     Some(action.about("webhook_id", webhook_id).about("event_id", event_id))
 }

@@ -17,16 +17,22 @@ pub(in crate::http::ops) fn job(instance_id: &str, job_id: &str) -> String {
     with_query("/ops/job", [("instance_id", instance_id), ("job_id", job_id)])
 }
 
+/// The list of an agent's jobs that are scheduled: those with a next attempt.
+pub(in crate::http::ops) fn scheduled(instance_id: &str) -> String {
+    with_query("/ops/jobs", [("instance_id", instance_id), ("state", "armed,leased,firing,waiting")])
+}
+
 /// The page of an agent.
 pub(in crate::http::ops) fn agent(instance_id: &str) -> String {
     with_query("/ops/agent", [("instance_id", instance_id)])
 }
 
-/// The list of the one-shots that come due in the minute that begins at `minute`.
+/// The list of the one-shots that come due in the minute that begins at `minute`. Those that are parked are not due then.
 pub(in crate::http::ops) fn due_link(minute: DateTime<Utc>) -> String {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let (from, before) = (time(minute), time(minute + TimeDelta::minutes(1)));
-    with_query("/ops/jobs", [("next_attempt_from", from.as_str()), ("next_attempt_before", &before)])
+    let span = [("parked", "none"), ("next_attempt_from", from.as_str()), ("next_attempt_before", &before)];
+    with_query("/ops/jobs", span)
 }
 
 #[cfg(test)]

