@@ -6,6 +6,7 @@
 import argparse
 import json
 import math
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -68,7 +69,10 @@ def draw(panel, series, start, end):
     last = lambda points: next((value for _, value in reversed(points) if not math.isnan(value)), math.nan)
     if panel["type"] == "stat":
         text = series[0][0] if series and series[0][0] else value_text(last(series[0][1]), unit) if series else "–"
-        parts.append(f'<text x="{width / 2}" y="{height / 2 + 18}" font-size="{15 if len(text) > 6 else 26}" text-anchor="middle">{escape(text)}</text>')
+        # A commit, shortened as Git does it.
+        text = re.sub(r"\b([0-9a-f]{9})[0-9a-f]{31}\b", r"\1", text)
+        size = min(26, width / (0.62 * len(text)))
+        parts.append(f'<text x="{width / 2}" y="{height / 2 + 18}" font-size="{size:.1f}" text-anchor="middle">{escape(text)}</text>')
         return parts
     series = [(name, [(at, value) for at, value in points if math.isfinite(value)]) for name, points in series]
     top = max((value for _, points in series for _, value in points), default=0) or 1

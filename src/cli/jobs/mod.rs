@@ -189,6 +189,21 @@ mod tests {
               --error <TEXT>
                   Only one-shots whose last error contains this text, in any case
 
+              --expired <true|false>
+                  Only dead letters whose latest start (`not_after`) has passed, or whose retry budget is spent
+                  
+                  [possible values: true, false]
+
+              --last-status <STATUS>
+                  Only one-shots whose last response had this status; `none`: without a response
+
+              --error-group <TEXT>
+                  Only one-shots whose last error has this text as its first 48 characters, as dead letters are
+                  grouped
+
+              --no-error
+                  Only one-shots without an error
+
               --fire-at-from <TIME>
                   Only one-shots with an instant from this one on
 

@@ -32,7 +32,7 @@ pub(super) struct RedriveArgs {
     /// Agent whose dead letters are redriven.
     instance_id: Option<InstanceId>,
     /// Job of the agent [default: all jobs].
-    #[arg(requires = "instance_id", conflicts_with_all = ["outcome", "error", "fire_at_from", "fire_at_before"])]
+    #[arg(requires = "instance_id", conflicts_with_all = ["outcome", "error", "expired", "last_status", "error_group", "no_error", "fire_at_from", "fire_at_before"])]
     job_id: Option<JobId>,
     /// All dead letters of this org.
     #[arg(long)]

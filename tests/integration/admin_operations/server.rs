@@ -109,7 +109,9 @@ async fn attempts_after_the_first_page_are_shown_with_a_cursor() {
     loop {
         let mut line = vec!["show", "inst-1", "job", "--attempts", "2"];
         line.extend(after.iter().flat_map(|after| ["--after", after]));
-        let out = both(&admin, "jobs", &line).await;
+        let server = [&["jobs", "--server", &admin.world.service.url], line.as_slice()].concat();
+        let (status, out, error) = remote(&admin).run(&server).await;
+        assert!(status.success(), "{error}");
         seen += out.lines().filter(|line| line.contains("failed")).count();
         let next = out.lines().find_map(|line| line.strip_prefix("More attempts follow: --after "));
         match next {

@@ -1,7 +1,5 @@
 //! The commands that do the same as an action on many jobs.
 
-use nas_cron_protocol::OneShotState;
-
 use super::jobs::listing;
 use crate::domain::job_filter::JobFilter;
 use crate::http::ops::actions::batch::Seen;
@@ -47,31 +45,38 @@ fn on_job(operation: &str, agent: &str, job: &str) -> CommandLine {
     }
 }
 
+/// Conditions that are options of `nas-cron jobs redrive`.
+const OPTIONS: [(&str, &str); 9] = [
+    ("job_id", "--job"),
+    ("outcome", "--outcome"),
+    ("error", "--error"),
+    ("expired", "--expired"),
+    ("last_status", "--last-status"),
+    ("error_group", "--error-group"),
+    ("fire_at_from", "--fire-at-from"),
+    ("fire_at_before", "--fire-at-before"),
+    ("org_id", "--org"),
+];
+
 /// Returns the command that redrives the jobs of a filter; `None` if it has no option for a condition.
 fn redrive(filter: &JobFilter) -> Option<CommandLine> {
+    if filter.instance_id.is_some() && filter.org_id.is_some() {
+        return None;
+    }
+    let everything = filter.instance_id.is_none() && filter.org_id.is_none();
     let line = CommandLine::new("jobs redrive");
-    let (line, known) = match (&filter.instance_id, &filter.org_id) {
-        (Some(agent), None) => (
-            line.of([agent.as_str()]),
-            JobFilter { instance_id: Some(agent.clone()), ..JobFilter::default() },
-        ),
-        (None, Some(org)) => (
-            line.option("--org", org.as_str()),
-            JobFilter { org_id: Some(org.clone()), ..JobFilter::default() },
-        ),
-        (None, None) => (line.flag("--all"), JobFilter::default()),
-        (Some(_), Some(_)) => return None,
-    };
-    let line = match filter.states.as_slice() {
-        [OneShotState::Dead] => line,
-        [OneShotState::Dead, OneShotState::Stuck] | [OneShotState::Stuck, OneShotState::Dead] => {
-            line.flag("--include-stuck")
+    let line = if everything { line.flag("--all") } else { line };
+    filter.pairs().into_iter().try_fold(line, |line, (name, value)| match (name, value.as_str()) {
+        ("state", "dead") => Some(line),
+        ("state", "dead,stuck" | "stuck,dead") => Some(line.flag("--include-stuck")),
+        ("state", _) => None,
+        ("instance_id", agent) => Some(line.of([agent])),
+        ("no_error", _) => Some(line.flag("--no-error")),
+        (name, value) => {
+            let (_, option) = OPTIONS.iter().find(|(condition, _)| *condition == name)?;
+            Some(line.option(option, value))
         }
-        _ => return None,
-    };
-    let line = filter.error.iter().fold(line, |line, error| line.option("--error", error));
-    let known = JobFilter { states: filter.states.clone(), error: filter.error.clone(), ..known };
-    (known == *filter).then_some(line)
+    })
 }
 
 #[cfg(test)]
@@ -90,12 +95,10 @@ mod tests {
         assert_eq!(of(&[("state", "dead")]), "nas-cron jobs redrive --all");
         let both = [("state", "stuck,dead"), ("org_id", "-acme"), ("error", "no route")];
         assert_eq!(of(&both), "nas-cron jobs redrive --org=-acme --include-stuck --error 'no route'");
+        let group = [("state", "dead"), ("expired", "false"), ("last_status", "none"), ("no_error", "true")];
+        assert_eq!(of(&group), "nas-cron jobs redrive --all --expired false --last-status none --no-error");
         assert_eq!(of(&[("state", "dead"), ("instance_id", "-a")]), "nas-cron jobs redrive -- -a");
-        for pairs in [
-            [("state", "stuck"), ("error", "x")],
-            [("state", "dead"), ("outcome", "lost")],
-            [("state", "dead"), ("job_id", "a")],
-        ] {
+        for pairs in [[("state", "stuck"), ("error", "x")], [("state", "dead"), ("parked", "true")]] {
             assert_eq!(of(&pairs), "", "{pairs:?}");
         }
     }

@@ -47,7 +47,7 @@ fn names(list: &Value, field: &str) -> BTreeSet<String> {
 fn an_outage_of_the_database_restarts_no_pod() {
     let manifests = Manifests::of(&LEAST);
     let container = &manifests.one("Deployment", "nas-cron")["spec"]["template"]["spec"]["containers"][0];
-    // docs/contract.md#invariant-10: /healthz says whether the process lives, /readyz whether it can serve.
+    // docs/contract.md#invariant-10-it-recovers-by-itself: /healthz says whether the process lives, /readyz whether it can serve.
     for (probe, path) in
         [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
     {
