@@ -5,6 +5,7 @@ use std::io::Write;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, or_dash, printable, shortened};
+use nas_cron_protocol::InstanceId;
 use serde_json::json;
 
 use super::audited::Audited;
@@ -49,6 +50,9 @@ struct ListArgs {
     /// Only calls about this, such as `instance_id=agent-1`.
     #[arg(long, value_name = "NAME=VALUE", value_parser = audit::subject)]
     subject: Option<String>,
+    /// Only calls about this agent, or with `--subject job_id=ID` about this job of it.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    instance: Option<InstanceId>,
     /// Only calls at this time or later.
     #[arg(long, value_name = "TIME")]
     since: Option<DateTime<Utc>>,
@@ -79,6 +83,7 @@ pub async fn run(args: AuditArgs, on: &Operator, out: &mut dyn Write) -> anyhow:
         actor: args.actor,
         action: args.action,
         subject: args.subject,
+        instance_id: args.instance,
         since: args.since,
         until: args.until,
         within: None,

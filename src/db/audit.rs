@@ -1,8 +1,9 @@
 //! Statements about the audit log.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nas_cron_protocol::OrgId;
+use nas_cron_protocol::{InstanceId, OrgId};
 
 use super::{Db, DbResult};
 use crate::domain::actor::Actor;
@@ -112,6 +113,7 @@ pub async fn list(
         FROM audit_log l
         WHERE ($1::text IS NULL OR l.actor = $1) AND ($2::text IS NULL OR l.action = $2)
           AND ($3::text IS NULL OR l.subject @> ARRAY[$3::text])
+          AND ($9::text IS NULL OR l.subject @> ARRAY['instance_id=' || $9::text])
           AND ($4::timestamptz IS NULL OR l.at >= $4) AND ($5::timestamptz IS NULL OR l.at < $5)
           AND ($6 IS NULL OR l.org_id = $6)
           AND ($7::bigint IS NULL OR l.audit_id < $7)
@@ -126,23 +128,32 @@ pub async fn list(
         filter.within.as_ref().map(OrgId::as_str),
         before,
         limit,
+        filter.instance_id.as_ref().map(InstanceId::as_str),
     )
     .fetch_all(db)
     .await?;
-    let named =
-        |entry: String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     let lines = rows.into_iter().map(|row| AuditLine {
         id: row.audit_id,
         at: row.at,
         actor: row.actor,
         origin: row.origin,
         action: row.action,
-        subject: row.subject.into_iter().filter_map(named).collect(),
+        subject: subject_of(row.subject),
         outcome: row.outcome,
         ended_at: row.ended_at,
         detail: row.detail,
     });
     Ok(lines.collect())
+}
+
+/// Returns the values of a subject by name. Several of one name are a list: the jobs of a redrive of selected ones.
+fn subject_of(entries: Vec<String>) -> BTreeMap<String, String> {
+    let mut subject = BTreeMap::<String, String>::new();
+    for (name, value) in entries.iter().filter_map(|entry| entry.split_once('=')) {
+        let values = subject.entry(name.to_owned()).or_default();
+        *values = if values.is_empty() { value.to_owned() } else { format!("{values}, {value}") };
+    }
+    subject
 }
 
 /// Deletes at most `limit` lines that are older than `retention`. Returns the number deleted.

@@ -170,7 +170,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                AS alternating_callback_url, i.unreachable_since,
                CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!",
                (SELECT q.armed_jobs::bigint FROM quotas q WHERE q.scope = 'instance' AND q.scope_id = i.instance_id) AS own_quota,
-               c.parked AS "parked!", c.dead AS "dead!",
+               c.parked AS "parked!", c.dead AS "dead!", c.last_contact_at,
+               NULLIF(extract(epoch FROM skew_guard(m.skew_guard_ms, m.skew_learned_at)) * 1000, 0)::integer AS skew_guard_ms,
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
             -- A branch for each index: a plan for all conditions at once would read all instances.
@@ -199,7 +200,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
             SELECT count(*) FILTER (WHERE o.next_attempt_at IS NOT NULL) AS armed,
                    count(*) FILTER (WHERE o.parked IS NOT NULL) AS parked,
                    count(*) FILTER (WHERE o.state IN ('dead', 'stuck')) AS dead,
-                   min(o.next_attempt_at) AS next_attempt_at
+                   min(o.next_attempt_at) AS next_attempt_at,
+                   GREATEST(max(o.created_at), max(o.last_started_at)) AS last_contact_at
             FROM one_shots o WHERE o.instance_id = i.instance_id
         ) c
         ORDER BY i.instance_id

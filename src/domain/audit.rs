@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{OrgId, words};
+use nas_cron_protocol::{InstanceId, OrgId, words};
 
 words!(
     /// The outcome of an audited call.
@@ -82,6 +82,8 @@ pub struct AuditFilter {
     pub action: Option<String>,
     /// Only lines about this entry, `name=value`.
     pub subject: Option<String>,
+    /// Only lines about this agent, or about a job of it.
+    pub instance_id: Option<InstanceId>,
     /// Only lines at this time or later.
     pub since: Option<DateTime<Utc>>,
     /// Only lines before this time.

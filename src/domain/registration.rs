@@ -78,6 +78,12 @@ pub struct Agent {
     /// Absent if that time is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_until: Option<DateTime<Utc>>,
+    /// Last time at which it armed one of its present one-shots or one of them was attempted; `null` if it has none.
+    pub last_contact_at: Option<DateTime<Utc>>,
+    /// Delay of its fires because its clock is slow, in milliseconds; absent for most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(null))]
+    pub skew_guard_ms: Option<i32>,
     /// Number of one-shots that are armed, leased, firing or waiting.
     pub armed: i64,
     /// Its own quota of armed jobs; absent if the default applies.

@@ -163,6 +163,18 @@ impl Tab {
         self.call("select", json!({"target": target, "value": value})).await;
     }
 
+    /// Sends a form that the page does not have.
+    pub async fn send(&self, url: &str, fields: &[(&str, &str)]) {
+        let fields: serde_json::Map<_, _> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        self.call("send", json!({"url": url, "fields": fields})).await;
+    }
+
+    /// Leaves the window, or returns to it.
+    pub async fn focus(&self, has: bool) {
+        self.call("focus", json!({"has": has})).await;
+    }
+
     /// Presses a key, such as `Tab`.
     pub async fn press(&self, key: &str) {
         self.call("press", json!({"key": key})).await;

@@ -18,6 +18,8 @@ pub(super) fn agent() -> Agent {
         alternating_callback_url: None,
         unreachable_since: None,
         busy_until: None,
+        last_contact_at: Some(now - TimeDelta::minutes(2)),
+        skew_guard_ms: None,
         armed: 2,
         own_quota: None,
         parked: 0,

@@ -158,17 +158,17 @@ mod tests {
         insta::assert_snapshot!(redrive.render_long_help(), @"
         Redrive dead letters: they are due now, with a fresh retry budget.
 
-        Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service. Those of one agent
-        fire one after the other, so that thousands of them do not keep it from its other jobs.
+        Select jobs of an agent (dead or stuck), all dead letters of an agent, of an org, or of the service. Those of
+        one agent fire one after the other, so that thousands of them do not keep it from its other jobs.
 
-        Usage: redrive [OPTIONS] <INSTANCE_ID|--org <ORG>|--all> [JOB_ID]
+        Usage: redrive [OPTIONS] <INSTANCE_ID|--org <ORG>|--all> [JOB_ID]...
 
         Arguments:
           [INSTANCE_ID]
                   Agent whose dead letters are redriven
 
-          [JOB_ID]
-                  Job of the agent [default: all jobs]
+          [JOB_ID]...
+                  Jobs of the agent, at most 1,000 [default: all jobs]
 
         Options:
               --org <ORG>
@@ -226,6 +226,7 @@ mod tests {
 
         Examples:
           nas-cron jobs redrive agent-1 3f2a9c01d4e5
+          nas-cron jobs redrive agent-1 3f2a9c01d4e5 7b10c2d3e4f5
           nas-cron jobs redrive agent-1
           nas-cron jobs redrive --org acme --error 503 --fire-at-from 2027-01-15T09:00:00Z
           nas-cron jobs redrive --all --include-stuck --dry-run

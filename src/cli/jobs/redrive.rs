@@ -17,12 +17,13 @@ use crate::domain::job_filter::JobFilter;
 
 /// Redrive dead letters: they are due now, with a fresh retry budget.
 ///
-/// Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service. Those of one agent fire one
+/// Select jobs of an agent (dead or stuck), all dead letters of an agent, of an org, or of the service. Those of one agent fire one
 /// after the other, so that thousands of them do not keep it from its other jobs.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs redrive agent-1 3f2a9c01d4e5
+  nas-cron jobs redrive agent-1 3f2a9c01d4e5 7b10c2d3e4f5
   nas-cron jobs redrive agent-1
   nas-cron jobs redrive --org acme --error 503 --fire-at-from 2027-01-15T09:00:00Z
   nas-cron jobs redrive --all --include-stuck --dry-run")]
@@ -31,9 +32,15 @@ Examples:
 pub(super) struct RedriveArgs {
     /// Agent whose dead letters are redriven.
     instance_id: Option<InstanceId>,
-    /// Job of the agent [default: all jobs].
-    #[arg(requires = "instance_id", conflicts_with_all = ["outcome", "error", "expired", "last_status", "error_group", "no_error", "fire_at_from", "fire_at_before"])]
-    job_id: Option<JobId>,
+    /// Jobs of the agent, at most 1,000 [default: all jobs].
+    #[arg(
+        value_name = "JOB_ID",
+        requires = "instance_id",
+        conflicts_with_all = [
+            "outcome", "error", "expired", "last_status", "error_group", "no_error", "fire_at_from", "fire_at_before",
+        ]
+    )]
+    job_ids: Vec<JobId>,
     /// All dead letters of this org.
     #[arg(long)]
     org: Option<OrgId>,
@@ -41,7 +48,7 @@ pub(super) struct RedriveArgs {
     #[arg(long)]
     all: bool,
     /// Only the jobs with this ID, of each agent.
-    #[arg(long, value_name = "JOB_ID", conflicts_with = "job_id")]
+    #[arg(long, value_name = "JOB_ID", conflicts_with = "job_ids")]
     job: Option<JobId>,
     /// Include stuck one-shots: the agent sent the same key again after three second fires.
     #[arg(long)]
@@ -62,10 +69,10 @@ pub(super) struct RedriveArgs {
 impl RedriveArgs {
     /// Returns the selected one-shots. A job that is named may also be stuck.
     fn filter(&self) -> JobFilter {
-        let stuck = (self.include_stuck || self.job_id.is_some()).then_some(OneShotState::Stuck);
+        let stuck = (self.include_stuck || !self.job_ids.is_empty()).then_some(OneShotState::Stuck);
         self.conditions.narrow(JobFilter {
             instance_id: self.instance_id.clone(),
-            job_id: self.job_id.clone().or_else(|| self.job.clone()),
+            job_id: self.job.clone(),
             org_id: self.org.clone(),
             states: std::iter::once(OneShotState::Dead).chain(stuck).collect(),
             ..JobFilter::default()
@@ -77,8 +84,13 @@ impl RedriveArgs {
         if self.dry_run {
             return None;
         }
-        if let (Some(instance_id), Some(job_id)) = (&self.instance_id, &self.job_id) {
-            return Some(Act::new("redrive_job").about("instance_id", instance_id).about("job_id", job_id));
+        if let Some(instance_id) = self.instance_id.as_ref().filter(|_| !self.job_ids.is_empty()) {
+            return Some(match self.job_ids.as_slice() {
+                [job_id] => Act::new("redrive_job").about("instance_id", instance_id).about("job_id", job_id),
+                several => several.iter().fold(Act::new("redrive_selected_jobs"), |act, job_id| {
+                    act.about("job", format_args!("{instance_id}/{job_id}"))
+                }),
+            });
         }
         let act = Act::new("redrive_jobs");
         let act = if self.all { act.about("all", true) } else { act };
@@ -92,7 +104,10 @@ impl RedriveArgs {
 pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     let filter = args.filter();
     if args.dry_run {
-        let report = on.redrivable(&filter).await?;
+        let report = match args.job_ids.as_slice() {
+            [] => on.redrivable(&filter).await?,
+            selected => redrivable(on, &filter, selected).await?,
+        };
         if args.json {
             return terminal::json(out, &report);
         }
@@ -101,8 +116,9 @@ pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -
         writeln!(out, "{more}{count} would be redriven (dry run: nothing was changed).")?;
         return Ok(());
     }
-    let report = match (&args.instance_id, &args.job_id) {
-        (Some(agent), Some(job)) => on.redrive_job(agent, job).await?,
+    let report = match (&args.instance_id, args.job_ids.as_slice()) {
+        (Some(agent), [job]) => on.redrive_job(agent, job).await?,
+        (Some(agent), jobs @ [_, ..]) => on.redrive_selected(agent, jobs, args.per_second).await?,
         _ => redrive(on, &filter, args.per_second, args.json).await?,
     };
     if args.json {
@@ -116,6 +132,18 @@ pub(super) async fn run(args: RedriveArgs, on: &Operator, out: &mut dyn Write) -
     let count = counted(report.redriven, "one-shot");
     writeln!(out, "{count} redriven: due now{last}, with a fresh retry budget.")?;
     Ok(())
+}
+
+/// Counts the selected jobs that would be redriven.
+async fn redrivable(on: &Operator, filter: &JobFilter, selected: &[JobId]) -> anyhow::Result<RedriveReport> {
+    let mut all =
+        RedriveReport { dry_run: true, redrivable: Some(0), more: Some(false), ..RedriveReport::default() };
+    for job_id in selected {
+        let of_job = JobFilter { job_id: Some(job_id.clone()), ..filter.clone() };
+        let found = on.redrivable(&of_job).await?.redrivable.unwrap_or_default();
+        all.redrivable = all.redrivable.map(|count| count + found);
+    }
+    Ok(all)
 }
 
 /// Redrives batch after batch.

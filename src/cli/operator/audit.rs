@@ -39,6 +39,7 @@ impl Operator {
                     ("actor", filter.actor.clone()),
                     ("action", filter.action.clone()),
                     ("subject", filter.subject.clone()),
+                    ("instance_id", filter.instance_id.as_ref().map(ToString::to_string)),
                     ("since", time(filter.since)),
                     ("until", time(filter.until)),
                     ("limit", Some(limit.to_string())),

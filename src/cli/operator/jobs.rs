@@ -1,5 +1,6 @@
 //! Operations on jobs.
 
+use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::{
     AttemptPage, CancelledJob, DismissedJob, FiredJob, JobDetails, JobPage, NudgedJob, RedriveReport,
@@ -9,8 +10,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{NO_BODY, Operator, explained};
+use crate::domain::job::JobKey;
 use crate::domain::job_filter::JobFilter;
-use crate::operations::jobs::{MAX_PAGE, Redrive, RedriveOf};
+use crate::operations::jobs::{MAX_PAGE, Redrive, RedriveOf, SELECTED_MAX};
 
 impl Operator {
     /// Lists a page of jobs.
@@ -143,6 +145,32 @@ impl Operator {
             Self::Server(client) => {
                 let path = ["jobs", instance_id.as_str(), job_id.as_str(), "redrive"];
                 client.send(Method::POST, &path, &[], NO_BODY).await
+            }
+        }
+    }
+
+    /// Redrives those of an agent's jobs that are dead or stuck.
+    pub(in crate::cli) async fn redrive_selected(
+        &self,
+        instance_id: &InstanceId,
+        job_ids: &[JobId],
+        per_second: u32,
+    ) -> anyhow::Result<RedriveReport> {
+        ensure!(job_ids.len() <= SELECTED_MAX, "at most {SELECTED_MAX} jobs can be redriven at once");
+        match self {
+            Self::Database(_, on) => {
+                let key = |job_id: &JobId| JobKey {
+                    instance_id: instance_id.to_string(),
+                    job_id: job_id.to_string(),
+                };
+                let wanted = Redrive { of: RedriveOf::Jobs(job_ids.iter().map(key).collect()), per_second };
+                on.redrive(&wanted, None).await.map_err(explained)
+            }
+            Self::Server(client) => {
+                let job = |job_id: &JobId| json!({"instance_id": instance_id, "job_id": job_id});
+                let jobs: Vec<_> = job_ids.iter().map(job).collect();
+                let body = json!({"jobs": jobs, "per_second": per_second});
+                client.send(Method::POST, &["jobs", "redrive-selected"], &[], Some(&body)).await
             }
         }
     }

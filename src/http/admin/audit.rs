@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::InstanceId;
 
 use super::AdminState;
 use crate::audit::{AuditFilter, AuditLine};
@@ -37,6 +38,7 @@ pub(super) struct AuditPage {
         ("actor" = Option<String>, Query, description = "Only calls of this token or command user.", pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("action" = Option<String>, Query, description = "Only calls of this operation ID.", pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("subject" = Option<String>, Query, description = "Only calls about this, as `name=value`: `instance_id=agent-1`.", pattern = "^[^=\\u0000-\\u001f\\u007f-\\u009f]+=[^\\u0000-\\u001f\\u007f-\\u009f]+$", example = "instance_id=agent-1"),
+        ("instance_id" = Option<InstanceId>, Query, description = "Only calls about this agent, or with `subject=job_id=ID` about this job of it."),
         ("since" = Option<DateTime<Utc>>, Query, description = "Only calls at this time or later."),
         ("until" = Option<DateTime<Utc>>, Query, description = "Only calls before this time."),
         ("limit" = Option<u32>, Query, description = "Maximum number of lines, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
@@ -51,12 +53,13 @@ pub(super) async fn list(
     actor: Actor,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AuditPage>, Problem> {
-    let known = ["actor", "action", "subject", "since", "until", "limit", "before"];
+    let known = ["actor", "action", "subject", "instance_id", "since", "until", "limit", "before"];
     let query = QueryParams::parse(query.as_deref(), &known)?;
     let filter = AuditFilter {
         actor: text(&query, "actor")?,
         action: text(&query, "action")?,
         subject: text(&query, "subject")?.as_deref().map(subject).transpose()?,
+        instance_id: query.text("instance_id").map(InstanceId::new).transpose()?,
         since: time(&query, "since")?,
         until: time(&query, "until")?,
         within: actor.org,

@@ -22,6 +22,7 @@ use super::error::{ErrorBody, ProblemBody};
 use super::fire_webhook;
 use crate::admin_tokens::TokenName;
 use crate::domain::event::EventType;
+use crate::domain::job_filter::Parked;
 use crate::operations::Cursor;
 
 #[derive(utoipa::OpenApi)]
@@ -54,8 +55,8 @@ use crate::operations::Cursor;
     ),
     // utoipa does not collect the schemas of parameters and of shared responses.
     components(schemas(
-        ErrorBody, ProblemBody, AgentRuntimeId, AuthProfile, Cursor, EventType, FireOutcome, InstanceId, JobId, OrgId, TaskId,
-        TokenName,
+        ErrorBody, ProblemBody, AgentRuntimeId, AuthProfile, Cursor, EventType, FireOutcome, InstanceId, JobId, OrgId, Parked,
+        TaskId, TokenName,
     ))
 )]
 struct Document;

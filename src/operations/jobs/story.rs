@@ -13,7 +13,7 @@ use crate::operations::{OperationResult, Operations};
 
 /// Maximum number of attempts.
 const ATTEMPTS: u32 = 100;
-/// Maximum number of lines of the audit log that are examined.
+/// Maximum number of lines of the audit log of one kind.
 const LINES: i64 = 100;
 
 /// A job with its history.
@@ -36,16 +36,18 @@ impl Operations {
         let arms = past_arms(&details.attempts);
         let delivered_at = arms.iter().filter_map(|arm| arm.delivered_at).max();
         let recurrence = delivered_at.and_then(|delivered_at| expectation(&arms, delivered_at));
-        let filter = AuditFilter {
-            subject: Some(format!("job_id={job_id}")),
+        let about = |subject: String, instance_id: Option<&InstanceId>| AuditFilter {
+            subject: Some(subject),
+            instance_id: instance_id.cloned(),
             within: self.org().cloned(),
             ..AuditFilter::default()
         };
-        let lines = audit::list(&self.db, &filter, None, LINES).await?;
-        let is_of_agent = |line: &AuditLine| {
-            line.subject.get("instance_id").is_some_and(|agent| agent == instance_id.as_str())
-        };
-        let changes = lines.into_iter().filter(is_of_agent).collect();
+        let of_job = about(format!("job_id={job_id}"), Some(instance_id));
+        // The line of a redrive of selected jobs names each of them.
+        let of_several = about(format!("job={instance_id}/{job_id}"), None);
+        let mut changes = audit::list(&self.db, &of_job, None, LINES).await?;
+        changes.extend(audit::list(&self.db, &of_several, None, LINES).await?);
+        changes.sort_unstable_by_key(|line| std::cmp::Reverse(line.id));
         Ok(JobStory { details, recurrence, weekdays: weekdays(&arms), changes })
     }
 }

@@ -68,6 +68,23 @@ const calls = {
   count: ({ page }, { target }) => page.locator(target).count(),
   visible: ({ page }, { target }) => page.locator(target).first().waitFor(),
   url: ({ page }) => page.url(),
+  // Sends a form that the page does not have.
+  send: ({ page }, { url, fields }) => Promise.all([
+    page.waitForEvent("load"),
+    page.evaluate(([url, fields]) => {
+      const form = Object.assign(document.createElement("form"), { method: "post", action: url, hidden: true });
+      for (const [name, value] of Object.entries(fields)) {
+        form.append(Object.assign(document.createElement("input"), { name, value }));
+      }
+      document.body.append(form);
+      form.submit();
+    }, [url, fields]),
+  ]).then(() => null),
+  // The window is left, or returned to. Without a screen, every window has the focus.
+  focus: ({ page }, { has }) => page.evaluate((has) => {
+    document.hasFocus = () => has;
+    window.dispatchEvent(new Event(has ? "focus" : "blur"));
+  }, has),
   reload: ({ page }) => page.reload().then(() => null),
   // Pixels by which the page is wider than the window.
   overflow: ({ page }) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth),

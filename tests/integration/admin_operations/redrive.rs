@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::fixture::Admin;
+use super::server::{both, remote};
 
 #[tokio::test]
 async fn repeated_redrive_of_a_job_has_one_effect() {
@@ -101,4 +102,28 @@ async fn invalid_redrive_is_rejected_and_changes_nothing() {
         assert_eq!(found, problem);
     }
     assert_eq!(admin.listed("state=dead").await, ["inst-1/dead"]);
+}
+
+#[tokio::test]
+async fn command_redrives_the_named_jobs_of_an_agent_and_its_line_names_them() {
+    let admin = Admin::new().await;
+    for job in ["a", "b", "c", "d", "left"] {
+        admin.store("inst-1", job, "dead", &[]).await;
+    }
+    both(&admin, "jobs", &["redrive", "inst-1", "a", "b", "none", "--dry-run"]).await;
+    let settings = &admin.world.settings;
+    let (status, out, error) = settings.run(&["jobs", "redrive", "inst-1", "a", "b", "--json"]).await;
+    assert!(status.success() && out.contains("\"redriven\": 2"), "{out}{error}");
+    let server = ["jobs", "--server", &admin.world.service.url, "redrive", "inst-1", "c", "d", "--json"];
+    let (status, out, error) = remote(&admin).run(&server).await;
+    assert!(status.success() && out.contains("\"redriven\": 2"), "{out}{error}");
+    let dead = admin.ok("GET", "/api/admin/jobs?state=dead", None).await;
+    assert_eq!((dead["jobs"].as_array().unwrap().len(), &dead["jobs"][0]["job_id"]), (1, &json!("left")));
+    let lines = admin.ok("GET", "/api/admin/audit?action=redrive_selected_jobs", None).await;
+    let named: Vec<_> =
+        lines["lines"].as_array().unwrap().iter().map(|line| &line["subject"]["job"]).collect();
+    assert_eq!(named, [&json!("inst-1/c, inst-1/d"), &json!("inst-1/a, inst-1/b")]);
+    // It is in the log of each of them.
+    let of_one = admin.ok("GET", "/api/admin/audit?subject=job%3Dinst-1%2Fb", None).await;
+    assert_eq!(of_one["lines"].as_array().unwrap().len(), 1);
 }

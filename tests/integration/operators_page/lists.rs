@@ -1,5 +1,6 @@
 //! Agents, holds, webhooks and events.
 
+use nas_cron_testing::time::fire_at;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -41,6 +42,29 @@ async fn agents_are_found_by_the_beginning_of_their_id_or_callback() {
 }
 
 #[tokio::test]
+async fn changes_of_a_job_are_those_of_its_own_agent() {
+    let ops = Ops::new().await;
+    ops.armed("same").await;
+    let other = ops.world.instance("inst-2").await;
+    ops.world
+        .service
+        .provision(&other, "same", &fire_at(3_600_000), &ops.world.agents.callback("inst-2"))
+        .await;
+    let operator = ops.admin().await;
+    let of = |agent: &str| format!("/ops/job?instance_id={agent}&job_id=same");
+    let page = operator.get(&of("inst-1")).await;
+    operator.done("hold_job", &page.form("hold_job")).await;
+    for (agent, lines) in [("inst-1", 1), ("inst-2", 0)] {
+        let page = operator.get(&of(agent)).await;
+        let link = page.html.split("href=\"/ops/audit?").nth(1).expect("a link to the audit log");
+        let link = link.split('"').next().unwrap().replace("&#38;", "&");
+        let audit = operator.get(&format!("/ops/audit?{link}")).await;
+        assert_eq!(audit.html.matches("data-label=\"Action\"").count(), lines, "{agent}: {}", audit.html);
+        assert_eq!(page.html.contains("hold_job by "), lines == 1, "{agent}: {}", page.html);
+    }
+}
+
+#[tokio::test]
 async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
     let ops = Ops::new().await;
     ops.armed("one").await;
@@ -54,7 +78,13 @@ async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
     let list = operator.get("/ops/agents?unreachable=true").await;
-    for text in ["unreachable for 10 min", "asked to wait, tried again in 5", "of 10,000"] {
+    for text in [
+        "unreachable for 10 min",
+        "asked to wait, tried again in 5",
+        "clock is slow: fires 4 s later",
+        "last contact ",
+        "of 10,000",
+    ] {
         assert!(list.html.contains(text), "{text}: {}", list.html);
     }
     ops.world.sql("UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL").await;

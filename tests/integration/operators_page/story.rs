@@ -134,6 +134,46 @@ async fn page_does_not_refresh_itself_while_a_part_of_it_is_in_use() {
 }
 
 #[tokio::test]
+async fn page_does_not_refresh_itself_while_its_window_is_left() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let tab = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    tab.goto(&ops.url(&job("job"))).await;
+    tab.focus(false).await;
+    ops.world.sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL").await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert_eq!(tab.text("section.why .badge").await, "armed");
+    tab.focus(true).await;
+    tab.visible("section.why .badge:text-is('dead')").await;
+}
+
+#[tokio::test]
+async fn form_that_a_viewer_makes_in_the_browser_is_refused_and_changes_nothing() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let viewer = ops.token("looker", "viewer", None).await;
+    let tab = sign_in(&ops, Window::default(), &viewer).await;
+    tab.goto(&ops.url(&job("job"))).await;
+    assert_eq!(tab.count("main form[method=post]").await, 0);
+    // The form that signs out has the session's token.
+    let form_token = tab.attribute("input[name=form_token]", "value").await;
+    let submission = uuid::Uuid::new_v4().to_string();
+    let fields = [
+        ("form_token", form_token.as_str()),
+        ("submission_id", &submission),
+        ("instance_id", "inst-1"),
+        ("job_id", "job"),
+        ("back", "/ops"),
+    ];
+    tab.send(&ops.url("/ops/actions/fire_job"), &fields).await;
+    let said = tab.text("main").await;
+    assert!(said.contains("needs the role operator"), "{said}");
+    let lines = ops.audit("action=fire_job").await;
+    assert_eq!((lines.len(), &lines[0]["outcome"]), (1, &"refused".into()), "{lines:?}");
+    assert!(ops.world.history("job").await.is_empty());
+}
+
+#[tokio::test]
 async fn page_is_operated_by_keyboard() {
     let ops = Ops::new().await;
     ops.armed("job").await;

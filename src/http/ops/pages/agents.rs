@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{relative, span};
 use nas_cron_protocol::{InvalidField, OrgId};
 
@@ -16,7 +16,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when_any, with_query,
+    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when, when_any, with_query,
 };
 
 /// Agents of a page.
@@ -43,7 +43,7 @@ struct Row {
     jobs: Html,
     /// Its quota of scheduled jobs.
     quota: String,
-    /// Reasons for which its fires are delayed: an outage, or its `Retry-After`.
+    /// The last contact, and what delays its fires: an outage, its `Retry-After`, or its slow clock.
     contact: Vec<Html>,
     dead: Html,
     next: Html,
@@ -105,7 +105,11 @@ pub(in crate::http::ops) async fn show(
 fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
     let outage = of.unreachable_since.map(|since| format!("unreachable for {}", span(now - since)));
     let busy = of.busy_until.map(|until| format!("asked to wait, tried again {}", relative(now, until)));
-    outage.into_iter().chain(busy).map(|line| text(&line)).collect()
+    let skew = of
+        .skew_guard_ms
+        .map(|ms| format!("clock is slow: fires {} later", span(TimeDelta::milliseconds(ms.into()))));
+    let last = of.last_contact_at.map(|at| Html::joined([text("last contact "), when(at, now)]));
+    outage.into_iter().chain(busy).chain(skew).map(|line| text(&line)).chain(last).collect()
 }
 
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::InstanceId;
 
 use crate::audit::{AuditFilter, AuditLine, AuditOutcome, subject};
 use crate::http::admin::access::OPERATIONS;
@@ -18,7 +19,8 @@ use crate::http::ops::view::{CommandLine, Html, id, link, shown, text, when, wit
 /// Lines of a page.
 const PER_PAGE: u32 = 100;
 /// Conditions of the list.
-const CONDITIONS: [&str; 3] = ["actor", "action", "subject"];
+const CONDITIONS: [(&str, &str); 4] =
+    [("actor", "--actor"), ("action", "--action"), ("subject", "--subject"), ("instance_id", "--instance")];
 
 #[derive(Template)]
 #[template(path = "audit.html")]
@@ -27,6 +29,7 @@ struct AuditPage {
     actor: String,
     action: String,
     subject: String,
+    agent: String,
     actions: Vec<&'static str>,
     rows: Vec<Row>,
     next: Option<String>,
@@ -50,11 +53,12 @@ pub(in crate::http::ops) async fn show(
     State(ops): State<OpsState>,
     session: Session,
 ) -> Result<Response, ErrorPage> {
-    let params = session.params(&["actor", "action", "subject", "before"])?;
+    let params = session.params(&["actor", "action", "subject", "instance_id", "before"])?;
     let filter = AuditFilter {
         actor: condition(&params, "actor")?,
         action: condition(&params, "action")?,
         subject: condition(&params, "subject")?.as_deref().map(about).transpose()?,
+        instance_id: condition(&params, "instance_id")?.map(InstanceId::new).transpose()?,
         within: session.actor.org.clone(),
         ..AuditFilter::default()
     };
@@ -64,22 +68,23 @@ pub(in crate::http::ops) async fn show(
     let page = ops.admin.audit.list(&filter, before, PER_PAGE).await?;
     let given: Vec<_> = CONDITIONS
         .iter()
-        .filter_map(|name| Some((*name, params.text(name).filter(|text| !text.is_empty())?)))
+        .filter_map(|(name, option)| {
+            Some((*name, *option, params.text(name).filter(|text| !text.is_empty())?))
+        })
         .collect();
     let list = CommandLine::new("audit list");
-    let line = given.iter().fold(list, |line, (name, value)| line.option(&format!("--{name}"), value));
+    let line = given.iter().fold(list, |line, (_, option, value)| line.option(option, value));
+    let kept = given.iter().map(|(name, _, value)| (*name, *value));
     let text_of = |name| params.text(name).unwrap_or_default().to_owned();
     let shown = AuditPage {
         frame: session.frame("Audit log").of(Section::Audit),
         actor: text_of("actor"),
         action: text_of("action"),
         subject: text_of("subject"),
+        agent: text_of("instance_id"),
         actions: OPERATIONS.iter().map(|row| row.id).filter(|id| !is_reading(id)).collect(),
         rows: page.items.iter().map(|line| row(line, session.now)).collect(),
-        next: page
-            .next
-            .as_deref()
-            .map(|next| with_query("/ops/audit", given.iter().copied().chain([("before", next)]))),
+        next: page.next.as_deref().map(|next| with_query("/ops/audit", kept.chain([("before", next)]))),
         is_filtered: !given.is_empty(),
         command: shown(&line),
     };
@@ -112,6 +117,10 @@ fn row(line: &AuditLine, now: DateTime<Utc>) -> Row {
         AuditOutcome::Failed => Tone::Alarm,
     };
     let subject = line.subject.iter().map(|(name, value)| {
+        // May be a list, which no single entry has.
+        if name == "job" {
+            return (name.clone(), id(value));
+        }
         let about = with_query("/ops/audit", [("subject", format!("{name}={value}").as_str())]);
         (name.clone(), link(&about, &id(value)))
     });

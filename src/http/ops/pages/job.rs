@@ -58,7 +58,10 @@ pub(in crate::http::ops) async fn show(
         state: reason(&details.why.text, current.and_then(|job| job.last_error.as_deref())),
         actions: actions(&session, &instance_id, &job_id, current),
         facts: ("One-shot", facts(details, session.now)),
-        audit: with_query("/ops/audit", [("subject", format!("job_id={job_id}").as_str())]),
+        audit: with_query(
+            "/ops/audit",
+            [("subject", format!("job_id={job_id}").as_str()), ("instance_id", instance_id.as_str())],
+        ),
         command: shown(&jobs::command("show", instance_id.as_str(), job_id.as_str())),
     };
     let page = JobPage {
