@@ -138,7 +138,7 @@ pub async fn list(
         actor: row.actor,
         origin: row.origin,
         action: row.action,
-        subject: subject_of(row.subject),
+        subject: subject_of(&row.subject),
         outcome: row.outcome,
         ended_at: row.ended_at,
         detail: row.detail,
@@ -147,7 +147,7 @@ pub async fn list(
 }
 
 /// Returns the values of a subject by name. Several of one name are a list: the jobs of a redrive of selected ones.
-fn subject_of(entries: Vec<String>) -> BTreeMap<String, String> {
+fn subject_of(entries: &[String]) -> BTreeMap<String, String> {
     let mut subject = BTreeMap::<String, String>::new();
     for (name, value) in entries.iter().filter_map(|entry| entry.split_once('=')) {
         let values = subject.entry(name.to_owned()).or_default();

@@ -407,6 +407,9 @@ impl Drop for Service {
     }
 }
 
+/// Time after which a request of a test fails. Without it, a service that does not answer would stop all tests.
+const REQUEST_LIMIT: Duration = Duration::from_mins(4);
+
 /// Returns an HTTP client without proxies and redirects.
 pub fn client() -> reqwest::Client {
     client_builder().build().unwrap()
@@ -417,7 +420,7 @@ pub fn client_builder() -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Without the system's certificates, which take long to load: everything here is plain HTTP.
     let builder = reqwest::Client::builder().tls_certs_only([]);
-    builder.no_proxy().redirect(reqwest::redirect::Policy::none())
+    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(REQUEST_LIMIT)
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {

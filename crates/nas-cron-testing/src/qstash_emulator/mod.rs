@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use self::faults::{ApiFault, DeliveryFault};
 use self::store::Store;
 pub use self::store::{Counts, Pending};
+use crate::time::PATIENCE;
 
 /// Settings of the emulator. The defaults are those documented for the smallest plan.
 #[derive(Clone, Debug)]
@@ -175,7 +176,8 @@ impl Emulator {
 
     async fn until_up(&self, up: bool) {
         let mut is = self.shared.up.subscribe();
-        is.wait_for(|is| *is == up).await.expect("its runtime is running");
+        let waited = tokio::time::timeout(PATIENCE, is.wait_for(|is| *is == up)).await;
+        waited.expect("it follows in time").expect("its runtime is running");
     }
 
     /// Injects a fault into the next `times` calls of the API, or into all until [`Self::behave`].

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +29,11 @@ pub async fn serve(shared: Arc<Shared>, _reserved: TcpSocket, address: SocketAdd
     let router = api::router(Arc::clone(&shared));
     let mut wanted = shared.wanted.subscribe();
     while wanted.wait_for(|wanted| *wanted).await.is_ok() {
-        let listener = reserve(address).and_then(|socket| socket.listen(4096)).expect("the port is reserved");
+        let Ok(listener) = reserve(address).and_then(|socket| socket.listen(4096)) else {
+            // While nothing listens on it, the kernel may give the port to a test that asks for any.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         shared.up.send_replace(true);
         let mut connections = JoinSet::new();
         tokio::select! {
