@@ -137,7 +137,7 @@ async fn read_by_session(
     Ok(found.collect())
 }
 
-/// Returns whether there are any instances.
+/// Returns true if there are any instances.
 pub(super) async fn exist(db: &Db) -> DbResult<bool> {
     Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM instances) AS "exist!""#).fetch_one(db).await?)
 }
