@@ -27,7 +27,7 @@ pub async fn of_job(
         AttemptRecord,
         r#"
         SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, armed_at, started_at,
-               ended_at, outcome AS "outcome: Word<FireOutcome>", http_status, error, answer
+               ended_at, outcome AS "outcome: Word<FireOutcome>", http_status, retry_after_s, error, answer
         FROM fires
         WHERE instance_id = $1 AND job_id = $2
           AND started_at <= COALESCE($3::timestamptz /* before */, 'infinity')

@@ -93,6 +93,7 @@ impl Found {
             ended_at: self.ended_at?,
             outcome: self.outcome?,
             http_status: self.http_status,
+            retry_after_s: None,
             error: self.error,
             answer: self.answer,
         })

@@ -1,6 +1,7 @@
 //! The statement that records the outcomes of attempts.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use nas_cron_protocol::OneShotState;
 
@@ -47,7 +48,8 @@ macro_rules! statement {
                 WITH ended AS (
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                            outcome::fire_outcome AS outcome, http_status, error, make_interval(secs => retry_in) AS retry_in,
-                           make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url, armed_at
+                           make_interval(secs => retry_after) AS retry_after, retry_after_s, ambiguous, answer, callback_url,
+                           armed_at
                     -- As subqueries, arrays do not make Postgres plan anew for their lengths.
                     FROM unnest((SELECT $1::uuid[] /* attempt_id */), (SELECT $2::text[] /* instance_id */),
                                 (SELECT $3::text[] /* job_id */), (SELECT $4::uuid[] /* schedule_id */),
@@ -57,9 +59,9 @@ macro_rules! statement {
                                 (SELECT $11::text[] /* error */), (SELECT $12::float8[] /* retry_in */),
                                 (SELECT $13::float8[] /* retry_after */), (SELECT $14::bool[] /* ambiguous */),
                                 (SELECT $15::text[] /* answer */), (SELECT $16::text[] /* callback_url */),
-                                (SELECT $23::timestamptz[] /* armed_at */))
+                                (SELECT $23::timestamptz[] /* armed_at */), (SELECT $24::int4[] /* retry_after_s */))
                         AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
-                             http_status, error, retry_in, retry_after, ambiguous, answer, callback_url, armed_at)
+                             http_status, error, retry_in, retry_after, ambiguous, answer, callback_url, armed_at, retry_after_s)
                 ), locked AS MATERIALIZED (
                     -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
                     SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
@@ -72,9 +74,9 @@ macro_rules! statement {
                 ), history AS (
                     -- The fence: an outcome counts once.
                     INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                                            ended_at, outcome, http_status, error, answer, armed_at)
+                                            ended_at, outcome, http_status, error, answer, armed_at, retry_after_s)
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
-                           outcome, http_status, error, answer, armed_at
+                           outcome, http_status, error, answer, armed_at, retry_after_s
                     FROM timed
                     "# + $if_recorded + r#"
                     RETURNING attempt_id
@@ -124,7 +126,7 @@ macro_rules! statement {
                 &column(ended, |one| one.http_status.and_then(|status| i16::try_from(status).ok())) as &[Option<i16>],
                 &column(ended, |one| one.error.as_deref()) as &[Option<&str>],
                 &column(ended, |one| one.retry_in.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
-                &column(ended, |one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+                &column(ended, |one| one.respected_retry_after().map(|delay| delay.as_secs_f64())) as &[Option<f64>],
                 &column(ended, |one| one.ambiguous),
                 &column(ended, |one| one.answer.as_deref()) as &[Option<&str>],
                 &column(ended, |one| one.attempt.callback_url.as_str()) as &[&str],
@@ -135,6 +137,7 @@ macro_rules! statement {
                 rules.claim_lifetime,
                 rules.duplicate_delay,
                 &column(ended, |one| one.attempt.armed_at),
+                &column(ended, |one| one.retry_after.map(whole_seconds)) as &[Option<i32>],
             )
             .fetch_all(db)
             .await?)
@@ -153,10 +156,16 @@ statement!(
     finish_known,
     "ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
          SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
-             error = excluded.error, answer = excluded.answer, armed_at = excluded.armed_at
+             error = excluded.error, answer = excluded.answer, armed_at = excluded.armed_at,
+             retry_after_s = excluded.retry_after_s
          WHERE f.outcome = 'lost'",
     "JOIN history USING (attempt_id)"
 );
+
+/// Returns a time in seconds, rounded up.
+fn whole_seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}
 
 /// Returns a parameter of the statement: one value for each attempt.
 fn column<'a, T>(ended: &[&'a Ended], value: impl Fn(&'a Ended) -> T) -> Vec<T> {

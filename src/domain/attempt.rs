@@ -13,6 +13,9 @@ use super::clock_sample::ClockSample;
 use super::stage::Stage;
 use super::trace_context::TraceContext;
 
+/// Maximum `Retry-After` that an agent's other one-shots and early retries wait for (docs/contract.md#retries).
+const RETRY_AFTER_RESPECTED: Duration = Duration::from_mins(1);
+
 /// An attempt that has started: everything that its POST and its outcome need.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -135,8 +138,16 @@ pub struct Ended {
     pub ambiguous: bool,
     /// After a failure: time until the next attempt; `None` if the retry budget is spent.
     pub retry_in: Option<Duration>,
-    /// After a failure: the agent's `Retry-After`, 60 s at most (docs/contract.md#retries).
+    /// After a failure: the agent's `Retry-After`.
     pub retry_after: Option<Duration>,
+}
+
+impl Ended {
+    /// Returns the part of the agent's `Retry-After` that its other one-shots and early retries wait for
+    /// (docs/contract.md#retries).
+    pub fn respected_retry_after(&self) -> Option<Duration> {
+        self.retry_after.map(|asked| asked.min(RETRY_AFTER_RESPECTED))
+    }
 }
 
 /// A one-shot after an outcome of it was recorded.

@@ -37,9 +37,6 @@ use crate::membership::Membership;
 /// The reason for which a replica without a valid [`Membership`] makes no attempt.
 pub const UNREGISTERED: &str = "this replica could not renew its registration in the database";
 
-/// Maximum `Retry-After` that an early retry respects (docs/contract.md#retries).
-const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);
-
 /// The parts that a delivery attempt uses.
 #[derive(Debug)]
 pub struct Firing {
@@ -146,7 +143,7 @@ impl Firing {
                     Next::After(delay) => Some(delay),
                     Next::GiveUp => None,
                 };
-                (FireOutcome::Failed, retry_in, retry_after.map(|asked| asked.min(RETRY_AFTER_KEPT)))
+                (FireOutcome::Failed, retry_in, retry_after)
             }
         };
         Ended {

@@ -55,8 +55,7 @@ async fn change(
 }
 
 /// Returns the profile that a query names, if any.
-pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError> {
-    let query = QueryParams::parse(query, &["auth"])?;
+pub(super) fn only(query: &QueryParams) -> Result<Option<AuthProfile>, ApiError> {
     Ok(query.text("auth").map(AuthProfile::new).transpose()?)
 }
 
@@ -108,7 +107,7 @@ async fn delete(
     caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AuthProfiles>, ApiError> {
-    let only = only(query.as_deref())?;
+    let only = only(&QueryParams::parse(query.as_deref(), &["auth"])?)?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
     state.profiles.forget_until(&place, only.as_ref(), caller.deadline).await?;
     shown(&state, &caller).await

@@ -122,7 +122,9 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
     // Before the slots are free, so that no more attempts than slots meet an agent that asked to wait.
     let busy: Vec<_> = reports
         .iter()
-        .filter_map(|r| Some((r.instance_id.clone(), r.ended.retry_after.filter(|delay| !delay.is_zero())?)))
+        .filter_map(|r| {
+            Some((r.instance_id.clone(), r.ended.respected_retry_after().filter(|delay| !delay.is_zero())?))
+        })
         .collect();
     if !busy.is_empty()
         && let Err(error) = retry_for(KEEP_TRYING, || outages::set_busy(db, &busy)).await

@@ -89,7 +89,16 @@ fn attempts_table(attempts: &[Attempt], now: DateTime<Utc>) -> String {
         return "No attempts.\n".to_owned();
     }
     let mut table = terminal::table(&[
-        "ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE", "ID",
+        "ATTEMPT",
+        "STARTED",
+        "LATE",
+        "TOOK",
+        "OUTCOME",
+        "STATUS",
+        "RETRY-AFTER",
+        "ERROR",
+        "SCHEDULE",
+        "ID",
     ]);
     for one in attempts {
         let late = one.started_at - one.fire_at;
@@ -100,6 +109,7 @@ fn attempts_table(attempts: &[Attempt], now: DateTime<Utc>) -> String {
             span(one.ended_at - one.started_at),
             outcome(one),
             or_dash(one.http_status),
+            or_dash(one.retry_after_s.map(|seconds| span(chrono::TimeDelta::seconds(seconds.into())))),
             or_dash(one.error.as_deref().map(|error| shortened(&printable(error), 48))),
             one.schedule_id.to_string(),
             one.attempt_id.to_string(),
@@ -139,12 +149,14 @@ mod tests {
             ended_at: now() - TimeDelta::milliseconds(19_988),
             outcome: FireOutcome::Failed,
             http_status: Some(503),
+            retry_after_s: Some(90),
             error: Some("the agent answered 503".to_owned()),
             answer: None,
         };
         let queued = Attempt {
             outcome: FireOutcome::Delivered,
             http_status: Some(200),
+            retry_after_s: None,
             error: None,
             answer: Some("queued\u{1b}[2J".to_owned()),
             ..attempt.clone()

@@ -165,11 +165,11 @@ impl Served {
         Self { operation, parameters }
     }
 
-    /// Fails if a query has a parameter that is not documented: what it was meant to change would not happen, such as that
+    /// Parses a query. Fails if a parameter is not documented: what it was meant to change would not happen, such as that
     /// nothing is deleted.
-    pub(super) fn check_query(&self, query: Option<&str>) -> Result<(), ApiError> {
+    pub(super) fn query(&self, query: Option<&str>) -> Result<QueryParams, ApiError> {
         let known: Vec<_> = self.parameters.iter().map(String::as_str).collect();
-        QueryParams::parse(query, &known).map(drop)
+        QueryParams::parse(query, &known)
     }
 }
 

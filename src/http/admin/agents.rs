@@ -1,7 +1,7 @@
 //! `/api/admin/agents`: registers, reads, lists and removes agent instances.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -67,11 +67,11 @@ pub(super) async fn put(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<String>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
 ) -> Result<Response, Problem> {
     let instance_id = named(path)?;
-    let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
+    let move_org = query.flag("move_org")?;
     let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(invalid)?;
     let registered = register(&state, &actor, wanted, move_org == Some(true)).await;
     let (change, agent) = registered?;
@@ -289,10 +289,8 @@ pub(super) async fn delete(
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<AgentPage>, Problem> {
-    let query =
-        QueryParams::parse(query.as_deref(), &["org_id", "enabled", "unreachable", "limit", "after"])?;
     let filter = AgentFilter {
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
         enabled: query.flag("enabled")?,

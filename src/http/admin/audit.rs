@@ -1,7 +1,7 @@
 //! `/api/admin/audit`: reads the audit log.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::InstanceId;
 
@@ -51,10 +51,8 @@ pub(super) struct AuditPage {
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<AuditPage>, Problem> {
-    let known = ["actor", "action", "subject", "instance_id", "since", "until", "limit", "before"];
-    let query = QueryParams::parse(query.as_deref(), &known)?;
     let filter = AuditFilter {
         actor: text(&query, "actor")?,
         action: text(&query, "action")?,

@@ -1,6 +1,6 @@
 //! `/api/admin/auth-profiles`: the known auth profiles and defaults of the service, of an org and of an instance.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
 use nas_cron_protocol::{AuthPlace, AuthProfile, InstanceId, OrgId};
@@ -45,7 +45,7 @@ async fn replace(profiles: &Profiles, actor: &Actor, place: AuthPlace, body: Bod
     read(profiles, actor, &place).await
 }
 
-async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Option<&str>) -> NotedAnswer {
+async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: &QueryParams) -> NotedAnswer {
     let auth = only(query)?;
     let forgotten = profiles.forget(&place, auth.as_ref(), actor.org_filter()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
@@ -66,9 +66,8 @@ async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: Opt
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<AuthEntryPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["org_id", "limit", "after"])?;
     let org_id = query.text("org_id").map(OrgId::new).transpose()?;
     let limit = query.number("limit", MAX_ENTRIES)?.unwrap_or(DEFAULT_LIMIT);
     let operations = state.operations.within(actor.org_filter());
@@ -101,9 +100,9 @@ pub(super) async fn put_service(State(state): State<AdminState>, actor: Actor, b
 pub(super) async fn delete_service(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> NotedAnswer {
-    forget(&state.profiles, &actor, AuthPlace::Service, query.as_deref()).await
+    forget(&state.profiles, &actor, AuthPlace::Service, &query).await
 }
 
 /// Read an org's auth profiles
@@ -147,9 +146,9 @@ pub(super) async fn delete_org(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<String>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> NotedAnswer {
-    forget(&state.profiles, &actor, org(path)?, query.as_deref()).await
+    forget(&state.profiles, &actor, org(path)?, &query).await
 }
 
 /// Read an agent's auth profiles
@@ -194,7 +193,7 @@ pub(super) async fn delete_instance(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<String>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> NotedAnswer {
-    forget(&state.profiles, &actor, instance(path)?, query.as_deref()).await
+    forget(&state.profiles, &actor, instance(path)?, &query).await
 }

@@ -19,6 +19,7 @@ use crate::domain::actor::Actor;
 use crate::domain::job_filter::JobFilter;
 use crate::http::auth::bearer_token;
 use crate::http::error::{ApiError, Problem};
+use crate::http::extract::QueryParams;
 use crate::http::log_fields;
 use crate::http::noted::Noted;
 use crate::http::origin;
@@ -57,8 +58,9 @@ impl Gate {
         let served = served.ok_or(ApiError::MethodNotAllowed)?;
         let operation = served.operation;
         let subject = subject(&mut parts).await;
-        let permitted =
-            permitted(&actor, operation, &subject).and_then(|()| served.check_query(parts.uri.query()));
+        let permitted = permitted(&actor, operation, &subject)
+            .and_then(|()| served.query(parts.uri.query()))
+            .map(|query| drop(parts.extensions.insert(query)));
         let subject = [subject, selection(&parts)].concat();
         parts.extensions.insert(actor.clone());
         let is_read = parts.method.is_safe();
@@ -118,6 +120,16 @@ pub(in crate::http) fn outcome(status: StatusCode) -> AuditOutcome {
         200..=399 => AuditOutcome::Done,
         400..=499 => AuditOutcome::Refused,
         _ => AuditOutcome::Failed,
+    }
+}
+
+/// The parameters of the query, which the gate has compared with the documented ones.
+impl<S: Sync> FromRequestParts<S> for QueryParams {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Every route of the admin API is behind the gate.
+        Ok(parts.extensions.remove().expect("the gate has parsed the query"))
     }
 }
 

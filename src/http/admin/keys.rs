@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use nas_cron_protocol::admin_api::KeyId;
 use serde::Deserialize;
 use tracing::info;
@@ -32,8 +32,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
     security(("admin_token" = [])),
     params(("all" = Option<bool>, Query, description = "Include removed keys. Default: false.")),
     responses((status = OK, description = "The keys.", body = KeyList)))]
-async fn list(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Result<Json<KeyList>, Problem> {
-    let all = QueryParams::parse(query.as_deref(), &["all"])?.flag("all")?;
+async fn list(State(state): State<AdminState>, query: QueryParams) -> Result<Json<KeyList>, Problem> {
+    let all = query.flag("all")?;
     Ok(Json(state.keys.list(all == Some(true)).await?))
 }
 

@@ -1,7 +1,7 @@
 //! `/api/admin/logins`: the agents' logins at the built-in portal.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use nas_cron_protocol::{InstanceId, OrgId};
 use tracing::info;
 use utoipa_axum::router::OpenApiRouter;
@@ -35,9 +35,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<LoginPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["org_id", "limit", "after"])?;
     let org_id = query.text("org_id").map(OrgId::new).transpose()?;
     let limit = query.number("limit", MAX_LOGINS)?.unwrap_or(DEFAULT_LIMIT);
     let after = query.text("after").map(InstanceId::new).transpose();

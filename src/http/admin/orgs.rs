@@ -1,6 +1,6 @@
 //! `/api/admin/orgs` and `/api/admin/deletions`: orgs, and the deletion of everything of an org or an agent.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use nas_cron_base::terminal::counted;
 use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, Org, OrgPage};
@@ -37,9 +37,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<OrgPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["limit", "after"])?;
     let limit = query.number("limit", MAX_ORGS)?.unwrap_or(DEFAULT_LIMIT);
     Ok(Json(state.operations.within(actor.org_filter()).orgs(limit, query.text("after")).await?))
 }

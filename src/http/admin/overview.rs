@@ -1,7 +1,7 @@
 //! `/api/admin/overview`: what fires, what does not, and what needs attention.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use nas_cron_protocol::admin_api::Overview;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -9,7 +9,6 @@ use utoipa_axum::routes;
 use super::AdminState;
 use crate::domain::actor::Actor;
 use crate::http::error::Problem;
-use crate::http::extract::QueryParams;
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
@@ -24,12 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 #[utoipa::path(get, path = "/api/admin/overview", operation_id = "get_overview", tag = "admin",
     security(("admin_token" = [])),
     responses((status = OK, description = "The overview.", body = Overview)))]
-async fn get(
-    State(state): State<AdminState>,
-    actor: Actor,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Overview>, Problem> {
-    QueryParams::parse(query.as_deref(), &[])?;
+async fn get(State(state): State<AdminState>, actor: Actor) -> Result<Json<Overview>, Problem> {
     let overview = state.overviews.of(actor.org_filter()).await?;
     Ok(Json(Overview::clone(&overview)))
 }

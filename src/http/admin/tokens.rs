@@ -1,6 +1,6 @@
 //! `/api/admin/tokens`: creates, lists and revokes admin tokens.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
@@ -144,9 +144,8 @@ fn end(text: &str) -> Result<DateTime<Utc>, InvalidField> {
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<AdminTokenPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["limit", "after"])?;
     let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let after = query.text("after").map(TokenName::new).transpose();
     let after = after.map_err(|error| crate::http::extract::refuse("after", error.problem))?;

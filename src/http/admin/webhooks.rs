@@ -1,6 +1,6 @@
 //! `/api/admin/webhooks` and `/api/admin/events`: webhooks, their deliveries, and events.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -267,9 +267,9 @@ pub(super) async fn deliveries(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<String>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<DeliveryPage>, Problem> {
-    let (before, limit) = paging(&QueryParams::parse(query.as_deref(), &["limit", "before"])?)?;
+    let (before, limit) = paging(&query)?;
     let page = state.webhooks.deliveries(named(path)?, actor.org_filter(), before, limit).await?;
     Ok(Json(page.into()))
 }
@@ -318,9 +318,8 @@ pub(super) async fn redeliver(
 pub(super) async fn events(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<EventPage>, Problem> {
-    let query = QueryParams::parse(query.as_deref(), &["org_id", "type", "limit", "before"])?;
     let (before, limit) = paging(&query)?;
     let org_id = query.text("org_id").map(OrgId::new).transpose()?;
     let kind = query.text("type").map(str::parse::<EventType>).transpose();

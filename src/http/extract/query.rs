@@ -4,6 +4,7 @@ use super::refuse;
 use crate::http::ApiError;
 
 /// The parameters of one request.
+#[derive(Clone, Debug)]
 pub(in crate::http) struct QueryParams(Vec<(String, String)>);
 
 impl QueryParams {

@@ -1,5 +1,11 @@
 //! Redrives dead letters.
 
+use std::time::Duration;
+
+use nas_cron::db::{Db, DbOptions};
+use nas_cron::domain::job_filter::JobFilter;
+use nas_cron::domain::quota::DefaultQuotas;
+use nas_cron::operations::Operations;
 use serde_json::json;
 
 use super::fixture::Admin;
@@ -52,6 +58,35 @@ async fn matching_dead_letters_are_counted_and_redriven_batch_by_batch() {
     let again = admin.ok("POST", &format!("{path}&after={next}"), None).await;
     assert_eq!(again["redriven"], 0, "a repeated request has no second effect");
     assert_eq!(admin.listed("state=dead,stuck").await, ["inst-1/d", "inst-1/kept", "inst-1/stuck"]);
+}
+
+#[tokio::test]
+async fn count_of_dead_letters_is_bounded() {
+    let admin = Admin::new().await;
+    admin.store("inst-1", "d", "dead", &[("last_error", "'busy'")]).await;
+    admin
+        .world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    dead_since, last_error)
+             SELECT instance_id, 'd' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, state,
+                    dead_since, CASE WHEN n > 100500 THEN 'gone' ELSE last_error END
+             FROM one_shots, generate_series(1, 101000) AS n",
+        )
+        .await;
+    let report = admin.ok("GET", "/api/admin/jobs/redrivable", None).await;
+    assert_eq!((&report["redrivable"], &report["more"]), (&json!(100_000), &json!(true)));
+    let report = admin.ok("GET", "/api/admin/jobs/redrivable?error_group=gone", None).await;
+    assert_eq!((&report["redrivable"], &report["more"]), (&json!(500), &json!(false)), "one that is not cut");
+    // Each statement examines a limited number of one-shots, also if nothing matches.
+    let options = DbOptions {
+        url: admin.world.url.clone().into(),
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(30),
+    };
+    let operations = Operations::new(Db::new(&options).unwrap(), DefaultQuotas { instance: 1, org: 1 });
+    let filter = JobFilter { error: Some("nothing".to_owned()), ..JobFilter::default() };
+    assert_eq!(operations.count_jobs(&filter, 3).await.expect("a count"), (0, true));
 }
 
 #[tokio::test]

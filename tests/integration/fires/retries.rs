@@ -387,6 +387,13 @@ async fn contract_retries_an_agent_that_asks_to_wait_gets_no_more_attempts_than_
     assert!(held.2 >= 3_599.0, "the attempt's own job waits as long as it was asked to: {held:?}");
     let (_, out, _) = world.settings.run(&["agents", "show", "inst-1"]).await;
     assert!(out.contains("busy: it asked to wait (Retry-After)"), "{out}");
+    let tried: String = sqlx::query_scalar("SELECT job_id FROM fires").fetch_one(&world.pool).await.unwrap();
+    let path = format!("/api/admin/jobs/inst-1/{tried}/attempts");
+    let (_, page) = world.service.admin("GET", &path, None).await;
+    assert_eq!(
+        page["attempts"][0]["retry_after_s"], 3_600,
+        "what it asked for, not what was respected: {page}"
+    );
 
     // They fire when the time is over.
     world.agents.answer(|_, _| Reply::accepted());

@@ -153,6 +153,20 @@ async fn webhooks_and_events_are_shown_without_secrets() {
         page.html
     );
     assert!(!page.html.contains(created["secret"].as_str().unwrap()));
+    ops.world
+        .sql(
+            r#"INSERT INTO events (event_id, type, occurred_at, last_at, count, data)
+               VALUES (gen_random_uuid(), 'dead_letter.created', now(), now(), 7,
+                       '{"items": [{"instance_id": "inst-1", "job_id": "<b>j", "attempts": 3, "reason": "expired"},
+                                   {"replica": "host-1"}]}')"#,
+        )
+        .await;
+    let page = operator.get("/ops/events").await;
+    for words in
+        ["job_id=%3Cb%3Ej", "&lt;b&gt;j", "attempts 3, reason expired", "replica host-1", "and 5 more"]
+    {
+        assert!(page.html.contains(words), "{words}: {}", page.html);
+    }
     for (query, status) in [("type=webhook.tested", 200), ("type=nonsense", 400), ("before=x", 400)] {
         assert_eq!(operator.get(&format!("/ops/events?{query}")).await.status, status, "{query}");
     }
@@ -249,7 +263,7 @@ async fn job_tells_its_story() {
         )
         .await;
     ops.world
-        .sql("UPDATE fires SET outcome = 'dropped', error = '<b>busy', answer = 'gateway <i>off' WHERE job_id = 'daily' AND dedup_key = '3'")
+        .sql("UPDATE fires SET outcome = 'dropped', error = '<b>busy', answer = 'gateway <i>off', retry_after_s = 90 WHERE job_id = 'daily' AND dedup_key = '3'")
         .await;
     let page = operator.get(&job("daily")).await;
     for words in
@@ -257,5 +271,6 @@ async fn job_tells_its_story() {
     {
         assert!(page.html.contains(words), "the attempt has the agent's words: {words}: {}", page.html);
     }
+    assert!(page.html.contains("asked to wait 1 min 30 s (Retry-After)"), "{}", page.html);
     assert!(page.html.contains("It fires daily at 00:00 UTC; the next fire is expected"), "{}", page.html);
 }

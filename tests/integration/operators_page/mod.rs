@@ -6,6 +6,7 @@ mod commands;
 pub(crate) mod fixture;
 mod forms;
 mod lists;
+mod matrix;
 mod now;
 mod pages;
 mod service;

@@ -218,6 +218,9 @@ pub struct Attempt {
     pub outcome: FireOutcome,
     /// HTTP status of the response.
     pub http_status: Option<i16>,
+    /// The `Retry-After` of a response that is retried, in seconds, rounded up; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<i32>,
     /// The error.
     pub error: Option<String>,
     /// The `status` in the JSON body of a delivery, if it is an unknown one.

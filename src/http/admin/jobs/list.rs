@@ -1,7 +1,7 @@
 //! Lists jobs, and the attempts of one.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use nas_cron_protocol::admin_api::{AttemptPage, JobPage};
 
 use super::{Conditions, JobPath, States, UnknownJob, named, selection};
@@ -29,9 +29,9 @@ const DEFAULT_LIMIT: u32 = 100;
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<JobPage>, Problem> {
-    let (filter, query) = selection(query.as_deref(), &["limit", "after"])?;
+    let filter = selection(&query)?;
     let limit = query.number("limit", MAX_PAGE)?.unwrap_or(DEFAULT_LIMIT);
     let operations = state.operations.within(actor.org_filter());
     Ok(Json(operations.list_jobs(&filter, limit, query.text("after")).await?))
@@ -51,10 +51,9 @@ pub(super) async fn attempts(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<(String, String)>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<AttemptPage>, Problem> {
     let (instance_id, job_id) = named(path)?;
-    let query = QueryParams::parse(query.as_deref(), &["limit", "after"])?;
     let limit = query.number("limit", MAX_PAGE)?.unwrap_or(DEFAULT_LIMIT);
     let operations = state.operations.within(actor.org_filter());
     Ok(Json(operations.attempts(&instance_id, &job_id, limit, query.text("after")).await?))

@@ -123,14 +123,13 @@ struct RedrivableStates {
     state: Option<String>,
 }
 
-/// Reads the conditions of a selection, besides the parameters in `others`.
-fn selection(query: Option<&str>, others: &[&str]) -> Result<(JobFilter, QueryParams), ApiError> {
-    let query = QueryParams::parse(query, &[JobFilter::NAMES.as_slice(), others].concat())?;
+/// Reads the conditions of a selection.
+fn selection(query: &QueryParams) -> Result<JobFilter, ApiError> {
     let mut filter = JobFilter::default();
     for name in JobFilter::NAMES {
         if let Some(text) = query.text(name) {
             filter.set(name, text)?;
         }
     }
-    Ok((filter, query))
+    Ok(filter)
 }

@@ -1,7 +1,7 @@
 //! Shows, explains and cancels one job.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use nas_cron_protocol::admin_api::{CancelledJob, JobDetails, Why};
 use tracing::info;
 
@@ -27,10 +27,9 @@ pub(super) async fn get(
     State(state): State<AdminState>,
     actor: Actor,
     path: PathNames<(String, String)>,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<JobDetails>, Problem> {
     let (instance_id, job_id) = named(path)?;
-    let query = QueryParams::parse(query.as_deref(), &["attempts"])?;
     let attempts = query.number_from("attempts", 0, MAX_PAGE)?.unwrap_or(ATTEMPTS);
     let operations = state.operations.within(actor.org_filter());
     Ok(Json(operations.job(&instance_id, &job_id, attempts).await?))

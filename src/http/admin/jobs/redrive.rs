@@ -1,6 +1,6 @@
 //! Redrives dead letters: one, selected ones, or all that a filter selects.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, InvalidField, JobId};
@@ -12,7 +12,7 @@ use crate::domain::actor::Actor;
 use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{JsonBody, PathNames, refuse};
+use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
 use crate::http::noted::Noted;
 use crate::operations::Cursor;
 use crate::operations::jobs::{Redrive, RedriveOf, SELECTED_MAX};
@@ -50,9 +50,9 @@ pub(super) async fn one(
 pub(super) async fn count(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<RedriveReport>, Problem> {
-    let (filter, _) = selection(query.as_deref(), &[])?;
+    let filter = selection(&query)?;
     Ok(Json(state.operations.within(actor.org_filter()).redrivable(&filter).await?))
 }
 
@@ -71,9 +71,9 @@ pub(super) async fn count(
 pub(super) async fn matching(
     State(state): State<AdminState>,
     actor: Actor,
-    RawQuery(query): RawQuery,
+    query: QueryParams,
 ) -> Result<Json<RedriveReport>, Problem> {
-    let (filter, query) = selection(query.as_deref(), &["all", "per_second", "after"])?;
+    let filter = selection(&query)?;
     if filter.is_everything() && query.flag("all")? != Some(true) {
         return Err(refuse("all", "must be true to redrive without any condition").into());
     }

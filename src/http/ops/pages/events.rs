@@ -4,6 +4,8 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::shortened;
+use serde_json::Value;
 
 use super::webhook_view::{last_result, scope, shown_url, state, types};
 use crate::domain::event::{Event, EventFilter, EventType};
@@ -14,12 +16,19 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{CommandLine, Html, id, link, shown, text, when, when_any, with_query};
+use crate::http::ops::view::{
+    CommandLine, Html, agent, id, job, link, shown, text, when, when_any, with_query,
+};
 
 /// Events of a page.
 const PER_PAGE: u32 = 50;
-/// Maximum length of an event's data, in characters.
-const DATA: usize = 600;
+/// Facts of an event that are shown, of those in its data.
+const FACTS: usize = 5;
+/// Maximum length of a value in a fact, in characters.
+const VALUE: usize = 80;
+
+/// Fields of a fact that are not in its text: its time and org are the event's own.
+const SUBJECT: [&str; 4] = ["at", "instance_id", "job_id", "org_id"];
 
 #[derive(Template)]
 #[template(path = "events.html")]
@@ -49,7 +58,7 @@ struct EventRow {
     kind: String,
     org: Html,
     count: i64,
-    data: Html,
+    facts: Vec<Html>,
 }
 
 /// Shows the webhooks, and a page of events.
@@ -107,12 +116,40 @@ fn webhook_row(of: &Webhook, now: DateTime<Utc>) -> WebhookRow {
 }
 
 fn event_row(of: &Event, now: DateTime<Utc>) -> EventRow {
-    let data = nas_cron_base::terminal::shortened(&of.data.to_string(), DATA);
     EventRow {
         at: when(of.occurred_at, now),
         kind: of.kind.clone(),
         org: of.org_id.as_deref().map_or_else(Html::dash, id),
         count: of.count,
-        data: text(&data),
+        facts: facts(of),
     }
+}
+
+/// The first facts of an event, and the number of the others.
+fn facts(of: &Event) -> Vec<Html> {
+    let items = of.data["items"].as_array().into_iter().flatten();
+    let mut facts: Vec<_> = items.take(FACTS).map(fact).collect();
+    let others = of.count - i64::try_from(facts.len()).unwrap_or(i64::MAX);
+    if others > 0 {
+        facts.push(text(&format!("and {others} more")));
+    }
+    facts
+}
+
+/// One fact: a link to its job or agent, and the rest of its data.
+fn fact(item: &Value) -> Html {
+    let subject = match (item["instance_id"].as_str(), item["job_id"].as_str()) {
+        (Some(instance_id), Some(job_id)) => {
+            link(&job(instance_id, job_id), &Html::joined([id(job_id), text(" of "), id(instance_id)]))
+        }
+        (Some(instance_id), None) => link(&agent(instance_id), &id(instance_id)),
+        (None, _) => text(""),
+    };
+    let rest = item.as_object().into_iter().flatten().filter(|(name, _)| !SUBJECT.contains(&name.as_str()));
+    let values = rest.map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name} {}", shortened(&value, VALUE))
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    Html::joined([subject, text(" "), text(&values)])
 }

@@ -33,7 +33,7 @@ pub(super) fn entries(story: &JobStory, now: DateTime<Utc>) -> Vec<Entry> {
     let job = story.details.job.as_ref().map(|shown| &shown.job);
     let mut entries: Vec<_> = job.into_iter().flat_map(|job| coming(job, now)).collect();
     entries.extend(arms(&story.details, job, now));
-    entries.extend(story.details.attempts.iter().map(|attempt| attempted(attempt, job, now)));
+    entries.extend(story.details.attempts.iter().map(|attempt| attempted(attempt, now)));
     entries.extend(story.changes.iter().map(|line| changed(line, now)));
     entries.extend(cancelled(story, now));
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
@@ -124,7 +124,7 @@ fn superseded(arm: &Arm, before: Option<(DateTime<Utc>, bool)>, now: DateTime<Ut
     }
 }
 
-fn attempted(attempt: &Attempt, job: Option<&Job>, now: DateTime<Utc>) -> Entry {
+fn attempted(attempt: &Attempt, now: DateTime<Utc>) -> Entry {
     let tone = match attempt.outcome {
         FireOutcome::Delivered | FireOutcome::Gone => Tone::Good,
         FireOutcome::Dropped | FireOutcome::Duplicate => Tone::Warning,
@@ -139,13 +139,9 @@ fn attempted(attempt: &Attempt, job: Option<&Job>, now: DateTime<Utc>) -> Entry 
     if let Some(answer) = attempt.answer.as_deref() {
         attempted.facts.push(Html::joined([text("answered "), agents_words(answer)]));
     }
-    let is_latest = job.is_some_and(|job| {
-        job.schedule_id == attempt.schedule_id && job.last_started_at == Some(attempt.started_at)
-    });
-    if let Some(until) = job.and_then(|job| job.retry_after_until).filter(|_| is_latest) {
-        attempted
-            .facts
-            .push(Html::joined([text("the agent asked to wait (Retry-After) until "), when(until, now)]));
+    if let Some(seconds) = attempt.retry_after_s {
+        let asked = span(TimeDelta::seconds(seconds.into()));
+        attempted.facts.push(text(&format!("the agent asked to wait {asked} (Retry-After)")));
     }
     attempted
 }
