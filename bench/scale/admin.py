@@ -54,11 +54,16 @@ class Client:
         self.url, self.headers = url.rstrip("/"), {"Authorization": f"Bearer {token}"}
 
     def get(self, path):
-        """Returns the body, and the milliseconds until it was complete."""
-        request = urllib.request.Request(self.url + path, headers=self.headers)
+        return self.call("GET", path)
+
+    def call(self, method, path, body=None):
+        """Returns the body of the answer, and the milliseconds until it was complete."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         began = time.perf_counter()
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=600) as response:
                 body = response.read()
         except urllib.error.HTTPError as error:
             raise Failed(f"{path}: status {error.code}: {error.read().decode()}") from error

@@ -2,7 +2,7 @@
 
 It fills the database of a service of its own, signs in, and finds the pages by the links on them. A page is **cold** when it is
 the first request after a restart of the service and of Postgres, and **warm** afterwards. A request ends with the last byte.
-Then it times every read of the admin API (`admin.py`).
+Then it times every read of the admin API (`admin.py`), and changes of many jobs (`writes.py`).
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 import admin
 import populate
 import tables
+import writes
 from options import ROOT, number, programs
 from populated import progress
 from processes import Failed
@@ -132,7 +133,7 @@ def main():
     add = parser.add_argument
     add("--one-shots", type=number(1000, 10**8), default=10**6, help="armed one-shots [1000000]")
     add("--history", type=number(0, 10**9), default=10**7, help="rows of history [10000000]")
-    add("--due", type=number(0, 10**8), default=100_000, help="one-shots that come due within an hour [100000]")
+    add("--due", type=number(0, 10**8), default=100_000, help="one-shots that come due within an hour, and dead letters to redrive [100000]")
     add("--dir", type=Path, default=ROOT / "target/bench-scale", help="folder of data, on a disk")
     add("--binary", type=Path, default=ROOT / "target/release/nas-cron", help="release build of nas-cron")
     add("--json", action="store_true", help="print the results as JSON")
@@ -152,13 +153,16 @@ def main():
             service.stop()
             service.start()
             reads = admin.measure(service.dev["admin_url"], service.dev["admin_token"], progress)
+            client = admin.Client(service.dev["admin_url"], service.dev["admin_token"])
+            changes = writes.measure(client, service.database, chosen.due, progress)
     except Failed as failed:
         print(f"bench-pages: {failed}", file=sys.stderr)
         return 1
     if chosen.json:
-        print(json.dumps({"pages": rows, "reads": reads}, indent=1))
+        print(json.dumps({"pages": rows, "reads": reads, "changes": changes}, indent=1))
     else:
-        print(tables.markdown(list(lines(rows))), tables.markdown(list(admin.lines(reads))), sep="\n\n")
+        shown = [lines(rows), admin.lines(reads), writes.lines(changes)]
+        print(*(tables.markdown(list(one)) for one in shown), sep="\n\n")
     slow = [row["path"] for row in rows if max(row["cold_ms"], row["max_ms"]) > AIM_MS]
     if slow:
         print(f"bench-pages: slower than {AIM_MS} ms: {', '.join(slow)}", file=sys.stderr)

@@ -8,22 +8,24 @@ use nas_cron_testing::world::{World, eventually};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Dumps a database as an operator does.
+/// Dumps a database as docs/backup.md says.
 async fn dump(url: &str) -> Vec<u8> {
-    let output =
-        Command::new("pg_dump").args(["--no-owner", url]).output().await.expect("pg_dump is installed");
+    let mut command = Command::new("pg_dump");
+    let output = command.args(["--no-owner", "--format", "custom", url]).output().await;
+    let output = output.expect("pg_dump is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
+/// Restores a dump as docs/backup.md says.
 async fn restore(url: &str, dump: &[u8]) {
-    let mut command = Command::new("psql");
-    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", url]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("psql is installed");
+    let mut command = Command::new("pg_restore");
+    command.args(["--no-owner", "--exit-on-error", "--dbname", url]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("pg_restore is installed");
     let mut input = child.stdin.take().expect("piped");
-    input.write_all(dump).await.expect("psql reads");
+    input.write_all(dump).await.expect("pg_restore reads");
     drop(input);
-    assert!(child.wait().await.expect("psql ends").success());
+    assert!(child.wait().await.expect("pg_restore ends").success());
 }
 
 /// Replaces the service by one on a restored database.

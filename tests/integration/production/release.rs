@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use nas_cron_testing::in_target;
 use nas_cron_testing::service::{binary, binary_path};
+use nas_cron_testing::world::World;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -104,4 +105,18 @@ fn changelog_has_a_section_for_each_release() {
     let missing = notes("9.9.9");
     assert!(!missing.status.success());
     assert_eq!(text(&missing), "CHANGELOG.md has no section for 9.9.9\n");
+}
+
+#[tokio::test]
+async fn version_and_commit_are_the_same_in_the_command_the_log_and_the_metrics() {
+    let world = World::new().await;
+    let (_, shown, _) = world.settings.run(&["--version"]).await;
+    let commit = shown.trim().strip_prefix(&format!("nas-cron {VERSION} (commit ")).expect("a version");
+    let commit = commit.strip_suffix(')').expect("a commit");
+    let log = world.service.log();
+    let started = log.lines().find(|line| line.contains("\"service started\"")).expect("its first line");
+    let started: serde_json::Value = serde_json::from_str(started).expect("JSON");
+    assert_eq!((&started["version"], &started["commit"]), (&VERSION.into(), &commit.into()));
+    let info = format!("nas_cron_build_info{{version=\"{VERSION}\",commit=\"{commit}\"}} 1");
+    assert!(world.service.metrics().await.contains(&info), "{info}");
 }
