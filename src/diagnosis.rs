@@ -19,7 +19,7 @@ pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};
 pub use self::keys::active_key;
 pub use self::quotas::{READ_QUOTAS, quotas};
 pub use self::replicas::{is_running, replicas};
-pub use self::webhooks::webhooks;
+pub use self::webhooks::{READ_WEBHOOKS, webhooks};
 
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -44,7 +44,7 @@ pub struct HoldArgs {
 enum HoldCommand {
     /// List the holds with their age, reason and number of parked one-shots.
     List {
-        /// Print JSON: {"holds": […]}.
+        /// Print JSON: {"holds": […]}. With `"more": true`, there are others.
         #[arg(long)]
         json: bool,
     },
@@ -182,6 +182,9 @@ async fn list(json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<
     }
     let now = on.now().await?;
     out.write_all(holds_table(&list.holds, now).as_bytes())?;
+    if list.more {
+        writeln!(out, "There are more holds, of agents or of jobs: `nas-cron jobs list --parked hold` lists what they hold.")?;
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use nas_cron_base::terminal::{self, counted};
+use nas_cron_base::terminal;
 use nas_cron_protocol::OrgId;
 use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, ListedOrg, Org, OrgPage};
 
@@ -12,7 +12,7 @@ use super::operator::Operator;
 use super::quota::{self, QuotaArgs};
 use crate::audit::Act;
 use crate::domain::quota::QuotaTarget;
-use crate::operations::orgs::{DeletionOf, MAX_ORGS};
+use crate::operations::orgs::{DeletionOf, MAX_ORGS, in_words};
 
 /// List and show orgs, and delete everything of an org.
 ///
@@ -164,21 +164,22 @@ pub(super) async fn delete(
     match &report.confirm {
         Some(value) => {
             let more = if report.more { ", and more" } else { "" };
-            writeln!(out, "Nothing was deleted. There are {}{more} of {name}.", words(report.found))?;
+            writeln!(out, "Nothing was deleted. There are {}{more} of {name}.", in_words(report.found))?;
             writeln!(out, "To delete all of it, run the command again with --confirm {value}")?;
         }
-        None => writeln!(out, "Everything of {name} is deleted: {}.", words(report.deleted))?,
+        None => writeln!(out, "Everything of {name} is deleted: {}.", in_words(report.deleted))?,
     }
     Ok(())
 }
 
 const fn sum(a: DeletionCount, b: DeletionCount) -> DeletionCount {
-    DeletionCount { agents: a.agents + b.agents, jobs: a.jobs + b.jobs, attempts: a.attempts + b.attempts }
-}
-
-fn words(count: DeletionCount) -> String {
-    let DeletionCount { agents, jobs, attempts } = count;
-    format!("{}, {} and {}", counted(agents, "agent"), counted(jobs, "job"), counted(attempts, "attempt"))
+    DeletionCount {
+        agents: a.agents + b.agents,
+        jobs: a.jobs + b.jobs,
+        attempts: a.attempts + b.attempts,
+        settings: a.settings + b.settings,
+        events: a.events + b.events,
+    }
 }
 
 fn table(orgs: &[ListedOrg]) -> String {

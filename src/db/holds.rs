@@ -75,12 +75,12 @@ pub async fn release(db: &Db, target: &HoldTarget) -> DbResult<bool> {
 /// Maximum number of one-shots that a statement counts, of all scopes together: about 100 ms.
 const COUNTED: i64 = 200_000;
 
-/// Maximum number of holds that [`list`] returns.
-const LISTED: i64 = 1_000;
+/// Maximum number of holds in a list.
+pub const LISTED: usize = 1_000;
 
 /// Returns the holds and what they cover, the widest first; with `org_id`, those of this org, its instances and their jobs.
 ///
-/// Each hold counts at most an equal share of [`COUNTED`].
+/// Each hold counts at most an equal share of [`COUNTED`]. Returns one more than [`LISTED`] if there are more.
 pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>> {
     let rows = sqlx::query!(
         r#"
@@ -124,7 +124,7 @@ pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>
         ORDER BY h.width NULLS LAST, h.scope_id, h.job_id
         "#,
         org_id.map(OrgId::as_str),
-        LISTED,
+        LISTED as i64 + 1,
         COUNTED,
     )
     .fetch_all(db)

@@ -103,7 +103,15 @@ pub async fn count_of(
         SELECT (SELECT count(*) FROM agents) AS "agents!",
                (SELECT count(*) FROM (SELECT FROM agents JOIN one_shots USING (instance_id) LIMIT $3 /* counted */) s)
                AS "jobs!",
-               (SELECT count(*) FROM (SELECT FROM agents JOIN fires USING (instance_id) LIMIT $3) s) AS "attempts!"
+               (SELECT count(*) FROM (SELECT FROM agents JOIN fires USING (instance_id) LIMIT $3) s) AS "attempts!",
+               (SELECT count(*) FROM (
+                    SELECT FROM holds WHERE scope = 'org' AND scope_id = $1
+                    UNION ALL SELECT FROM quotas WHERE scope = 'org' AND scope_id = $1
+                    UNION ALL SELECT FROM auth_profiles WHERE scope = 'org' AND scope_id = $1
+                    UNION ALL SELECT FROM auth_defaults WHERE scope = 'org' AND scope_id = $1
+                    UNION ALL SELECT FROM webhooks WHERE org_id = $1
+                    LIMIT $3) s) AS "settings!",
+               (SELECT count(*) FROM (SELECT FROM events WHERE org_id = $1 LIMIT $3) s) AS "events!"
         "#,
         org_id.map(OrgId::as_str),
         instance_id,
@@ -111,8 +119,15 @@ pub async fn count_of(
     )
     .fetch_one(db)
     .await?;
-    let more = [row.agents, row.jobs, row.attempts].contains(&COUNTED);
-    Ok((DeletionCount { agents: row.agents, jobs: row.jobs, attempts: row.attempts }, more))
+    let found = DeletionCount {
+        agents: row.agents,
+        jobs: row.jobs,
+        attempts: row.attempts,
+        settings: row.settings,
+        events: row.events,
+    };
+    let more = [found.agents, found.jobs, found.attempts, found.settings, found.events].contains(&COUNTED);
+    Ok((found, more))
 }
 
 /// Key of the advisory lock of deletions: a random number.
@@ -155,22 +170,46 @@ pub async fn delete_holds(db: &Db, instance_ids: &[String]) -> DbResult<()> {
     Ok(())
 }
 
-/// Deletes what is stored about an org itself: its hold, its quota and its auth profiles.
-pub async fn forget(db: &Db, org_id: &OrgId) -> DbResult<()> {
-    sqlx::query!(
+/// Deletes the settings of an org: its hold, its quota, its auth profiles and its webhooks. Returns their number. Delete its
+/// events before: those of a webhook have its deliveries.
+pub async fn delete_settings(db: &Db, org_id: &OrgId) -> DbResult<i64> {
+    Ok(sqlx::query_scalar!(
         r#"
         WITH hold AS (
-            DELETE FROM holds WHERE scope = 'org' AND scope_id = $1
+            DELETE FROM holds WHERE scope = 'org' AND scope_id = $1 RETURNING 1
         ), profiles AS (
-            DELETE FROM auth_profiles WHERE scope = 'org' AND scope_id = $1
+            DELETE FROM auth_profiles WHERE scope = 'org' AND scope_id = $1 RETURNING 1
+        ), defaults AS (
+            DELETE FROM auth_defaults WHERE scope = 'org' AND scope_id = $1 RETURNING 1
         ), quota AS (
-            DELETE FROM quotas WHERE scope = 'org' AND scope_id = $1
+            DELETE FROM quotas WHERE scope = 'org' AND scope_id = $1 RETURNING 1
+        ), hooks AS (
+            DELETE FROM webhooks WHERE org_id = $1 RETURNING 1
+        ), facts AS (
+            DELETE FROM event_facts WHERE org_id = $1
         )
-        DELETE FROM auth_defaults WHERE scope = 'org' AND scope_id = $1
+        SELECT count(*) AS "deleted!" FROM (
+            TABLE hold UNION ALL TABLE profiles UNION ALL TABLE defaults UNION ALL TABLE quota UNION ALL TABLE hooks) d
         "#,
         org_id.as_str(),
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_one(db)
+    .await?)
+}
+
+/// Deletes at most `limit` events for the webhooks of an org, with their deliveries. Returns their number.
+pub async fn delete_events(db: &Db, org_id: &OrgId, limit: i64) -> DbResult<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH gone AS (
+            DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE org_id = $1 LIMIT $2 /* limit */)
+            RETURNING 1
+        )
+        SELECT count(*) AS "gone!" FROM gone
+        "#,
+        org_id.as_str(),
+        limit,
+    )
+    .fetch_one(db)
+    .await?)
 }

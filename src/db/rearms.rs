@@ -231,8 +231,8 @@ pub async fn check_awaited(db: &Db) -> DbResult<(usize, Vec<Dormancy>)> {
 pub type DormantCursor = (String, String);
 
 /// Checks at most `limit` dormant jobs, in the order of the primary key after `after`. Forgets those that were armed again,
-/// cancelled or ended, and those that count as finished. Reports one that was stopped on purpose once that is over. Returns
-/// the cursor of the next call, `None` at the end, and the changes to report.
+/// cancelled or ended, and those that count as finished. Reports one that was stopped on purpose once that is over, from which
+/// time on it may count as finished. Returns the cursor of the next call, `None` at the end, and the changes to report.
 pub async fn check_dormant(
     db: &Db,
     after: Option<&DormantCursor>,
@@ -269,8 +269,9 @@ pub async fn check_dormant(
                 -- Fired again, and ended by the agent or without success: a dead letter is shown as such.
                 WHEN o.last_outcome = 'gone' OR o.state IN ('dead', 'stuck') THEN 'ended'
                 WHEN o.state <> 'delivered' THEN NULL
-                WHEN p.dormant_since + p.closes_after <= now() THEN 'closed'
+                -- One that was stopped on purpose has not finished. Once that is over, its time begins.
                 WHEN NOT p.reported AND o.reason = 'silent' THEN 'dormant'
+                WHEN p.reported AND p.dormant_since + p.closes_after <= now() THEN 'closed'
                 END AS change
             FROM page p LEFT JOIN LATERAL (
                 SELECT o.schedule_id, o.state, o.last_outcome, i.created_at AS registered_at,
@@ -290,7 +291,7 @@ pub async fn check_dormant(
             DELETE FROM awaited_rearms a USING changed c
             WHERE a.instance_id = c.instance_id AND a.job_id = c.job_id AND c.change <> 'dormant'
         ), reported AS (
-            UPDATE awaited_rearms a SET reported = true FROM changed c
+            UPDATE awaited_rearms a SET reported = true, dormant_since = now() FROM changed c
             WHERE a.instance_id = c.instance_id AND a.job_id = c.job_id AND c.change = 'dormant'
         ), noted AS (
             INSERT INTO event_facts (type, instance_id, job_id, data)

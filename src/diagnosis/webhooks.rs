@@ -1,6 +1,7 @@
 //! Findings about webhooks: those that fail, and secrets that cannot be read.
 
-use nas_cron_base::terminal::{counted, printable, shortened};
+use nas_cron_base::terminal::{printable, shortened};
+use nas_cron_protocol::admin_api::Count;
 
 use super::Finding;
 use crate::domain::webhook::{Webhook, WebhookState};
@@ -8,9 +9,12 @@ use crate::domain::webhook::{Webhook, WebhookState};
 /// Maximum number of webhooks that are named.
 const NAMED: usize = 5;
 
-/// Reports webhooks that fail or are about to. `has_key`: their secrets can be decrypted.
-pub fn webhooks(all: &[Webhook], has_key: bool) -> Finding {
-    if all.is_empty() {
+/// Webhooks that [`webhooks`] reads.
+pub const READ_WEBHOOKS: i64 = 100;
+
+/// Reports webhooks that fail or are about to, of `all`. `has_key`: their secrets can be decrypted.
+pub fn webhooks(all: Count, failing: &[Webhook], has_key: bool) -> Finding {
+    if all.is_zero() {
         return Finding::skipped("not applicable: there are no webhooks");
     }
     if !has_key {
@@ -19,7 +23,7 @@ pub fn webhooks(all: &[Webhook], has_key: bool) -> Finding {
             "set it to the key that encrypted the webhooks' secrets",
         );
     }
-    let bad: Vec<_> = all
+    let bad: Vec<_> = failing
         .iter()
         .filter(|webhook| match webhook.state {
             WebhookState::Enabled => webhook.failures > 0,
@@ -28,8 +32,7 @@ pub fn webhooks(all: &[Webhook], has_key: bool) -> Finding {
         })
         .collect();
     if bad.is_empty() {
-        let count = i64::try_from(all.len()).unwrap_or(i64::MAX);
-        return Finding::ok(format!("{}, none fails", counted(count, "webhook")));
+        return Finding::ok(format!("{}, none fails", all.of("webhook")));
     }
     let line = |webhook: &&Webhook| {
         let state = match webhook.state {
@@ -82,15 +85,16 @@ mod tests {
     #[test]
     fn failing_webhooks_are_a_warning_that_names_them() {
         use WebhookState::{Disabled, Enabled, Failed};
-        assert_eq!(webhooks(&[], false).status, Status::Skipped);
-        assert_eq!(webhooks(&[webhook(Enabled, 0)], false).status, Status::Wrong);
-        assert_eq!(webhooks(&[webhook(Enabled, 0), webhook(Disabled, 3)], true).status, Status::Ok);
-        let finding = webhooks(&[webhook(Failed, 9), webhook(Enabled, 1)], true);
+        let all = Count::exactly(9);
+        assert_eq!(webhooks(Count::exactly(0), &[], false).status, Status::Skipped);
+        assert_eq!(webhooks(all, &[], false).status, Status::Wrong);
+        assert_eq!(webhooks(all, &[webhook(Disabled, 3)], true).found, "9 webhooks, none fails");
+        let finding = webhooks(all, &[webhook(Failed, 9), webhook(Enabled, 1)], true);
         assert_eq!(finding.status, Status::Warning);
         insta::assert_snapshot!(finding.found, @r"
         00000000-0000-0000-0000-000000000007 failed, 4 pending; last error: no response within 15 s
         00000000-0000-0000-0000-000000000007 is retrying, 4 pending; last error: no response within 15 s
         ");
-        assert!(webhooks(&vec![webhook(Failed, 9); 7], true).found.ends_with("and 2 more"));
+        assert!(webhooks(all, &vec![webhook(Failed, 9); 7], true).found.ends_with("and 2 more"));
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{Count, SwitchBacklog};
+use nas_cron_protocol::admin_api::Count;
 
 /// The scheduler backend for new one-shots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,7 +24,7 @@ pub struct Moved {
     pub count: u64,
 }
 
-/// The remaining work of a move to the active backend.
+/// The remaining work of a move to the active backend. Of each kind, 3,000,000 are counted at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct Left {
     /// Number of one-shots that still belong to another backend.
@@ -44,15 +44,6 @@ impl Left {
     /// Returns the number of steps that are due now.
     pub const fn count(&self) -> i64 {
         self.to_move + self.to_tell + self.to_take_back
-    }
-
-    /// Returns these steps by kind.
-    pub const fn due(&self) -> SwitchBacklog {
-        SwitchBacklog {
-            to_move: Count::exactly(self.to_move),
-            to_tell: Count::exactly(self.to_tell),
-            to_take_back: Count::exactly(self.to_take_back),
-        }
     }
 }
 

@@ -58,6 +58,9 @@ pub enum Taken {
     UnknownInstance,
 }
 
+/// The last line of a complete export.
+pub const END: &str = r#"{"kind":"end"}"#;
+
 /// Numbers of what is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportCounts {

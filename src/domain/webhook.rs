@@ -77,7 +77,7 @@ pub struct Webhook {
     pub last_status: Option<i16>,
     /// Error of the latest attempt, if it failed.
     pub last_error: Option<String>,
-    /// Number of events that wait for delivery.
+    /// Number of events that wait for delivery, counted up to 1,000.
     pub pending: i64,
     /// End of the time for which the previous secret signs as well.
     pub old_secret_until: Option<DateTime<Utc>>,

@@ -1,40 +1,43 @@
-//! Notes of handlers for the audit log, beyond the path of the call.
+//! What handlers note for the line of their call in the audit log, beyond its path.
 
-/// Notes for the line of a state-changing call, in the extensions of its response.
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The notes of a state-changing call. Never a secret.
 ///
-/// A handler adds what only the body or the result tells: `Extension(Noted::about("token", name))`. Errors add their
-/// detail by themselves. Never a secret.
+/// A handler notes what the body names before it acts, so that the line has it whatever the outcome. Errors add their reason by
+/// themselves ([`Reason`]).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notes(Arc<Mutex<Noted>>);
+
+/// The notes so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Noted {
     /// Names and values that are added to the subject.
     pub(super) about: Vec<(String, String)>,
-    /// Reason of a rejection or failure, or the extent of the change.
+    /// The extent of the change.
     pub(super) detail: Option<String>,
 }
 
-impl Noted {
+impl Notes {
     /// Notes an entry of the subject.
-    pub(super) fn about(name: &str, value: impl ToString) -> Self {
-        Self::default().and_about(name, value)
-    }
-
-    /// Notes another entry of the subject.
-    #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "takes names, ids and words alike")]
-    pub(super) fn and_about(mut self, name: &str, value: impl ToString) -> Self {
-        self.about.push((name.to_owned(), value.to_string()));
-        self
+    pub(super) fn about(&self, name: &str, value: impl ToString) {
+        self.0.lock().about.push((name.to_owned(), value.to_string()));
     }
 
-    /// Notes a detail beside the subject.
-    #[must_use]
-    pub(super) fn and_detail(self, detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+    /// Notes the extent of the change.
+    pub(super) fn detail(&self, detail: impl Into<String>) {
+        self.0.lock().detail = Some(detail.into());
     }
 
-    /// Notes a detail.
-    #[must_use]
-    pub(super) fn detail(detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..Self::default() }
+    /// Returns the notes so far.
+    pub(super) fn noted(&self) -> Noted {
+        self.0.lock().clone()
     }
 }
+
+/// The reason of a rejection or failure, in the extensions of its response.
+#[derive(Clone, Debug)]
+pub(super) struct Reason(pub(super) String);

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Datelike, Utc};
 use nas_cron_protocol::schema::TextSchema;
 use nas_cron_protocol::{InvalidField, json};
 use ring::digest::{SHA256, digest};
@@ -47,6 +48,12 @@ pub(super) fn decode<T: DeserializeOwned>(fingerprint: &str, text: &str) -> Resu
         ));
     }
     Ok(place)
+}
+
+/// Reads a time of a cursor, in microseconds since 1970. Fails unless it is one that the service stores.
+pub(super) fn time(micros: i64) -> Result<DateTime<Utc>, InvalidField> {
+    let time = DateTime::from_timestamp_micros(micros).filter(|time| (1970..10_000).contains(&time.year()));
+    time.ok_or_else(|| InvalidField::new("after", "not a cursor; use the `next` of the previous page"))
 }
 
 #[cfg(test)]

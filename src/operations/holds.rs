@@ -12,7 +12,10 @@ use crate::domain::hold::HoldTarget;
 impl Operations {
     /// Lists the holds, and what they cover. A caller that is limited to an org sees those of this org.
     pub async fn holds(&self) -> OperationResult<HoldList> {
-        Ok(HoldList { holds: holds::list(&self.db, self.org()).await? })
+        let mut found = holds::list(&self.db, self.org()).await?;
+        let more = found.len() > holds::LISTED;
+        found.truncate(holds::LISTED);
+        Ok(HoldList { holds: found, more })
     }
 
     /// Puts a scope on hold. No attempt starts after it has returned; attempts in flight continue.

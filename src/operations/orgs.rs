@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use nas_cron_base::terminal::counted;
 use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, Org, OrgPage};
 use nas_cron_protocol::{InstanceId, InvalidField, OrgId};
 
 use super::{OperationError, OperationResult, Operations, cursor};
-use crate::db::{directory as instances, orgs, webhooks};
+use crate::db::{directory as instances, orgs};
 use crate::directory::{self, again};
 
 /// Maximum number of orgs of a page.
@@ -15,6 +16,8 @@ pub const MAX_ORGS: u32 = 200;
 const INSTANCES: i64 = 50;
 /// Number of attempts that one statement deletes.
 const ATTEMPTS: i64 = 5_000;
+/// Number of events that one statement deletes.
+const EVENTS: i64 = 1_000;
 /// Time after which a request stops and leaves the rest to the next one.
 const LONG: Duration = Duration::from_secs(4);
 
@@ -62,32 +65,52 @@ impl Operations {
     /// Deletes everything of an org or an instance, after a count that `confirm` proves. No attempt starts afterwards. Stops
     /// after some seconds; the report then has the value that confirms the rest.
     pub async fn delete_everything(&self, of: &DeletionOf, confirm: &str) -> OperationResult<DeletionReport> {
+        self.delete_for(of, confirm, LONG).await
+    }
+
+    /// Like [`Self::delete_everything`], with the time after which it stops. It deletes a batch in any case.
+    pub async fn delete_for(
+        &self,
+        of: &DeletionOf,
+        confirm: &str,
+        long: Duration,
+    ) -> OperationResult<DeletionReport> {
         let planned = self.plan_deletion(of).await?;
         if planned.confirm.as_deref() != Some(confirm) {
             let problem = "confirm: what would be deleted has changed, or was never counted; count it again";
             return Err(OperationError::Conflict(problem.to_owned()));
         }
         let (begun, mut deleted) = (Instant::now(), DeletionCount::default());
-        loop {
-            let batch = self.instances_of(of).await?;
-            if batch.is_empty() {
-                if let DeletionOf::Org(org_id) = of {
-                    orgs::forget(&self.db, org_id).await?;
-                    webhooks::delete_org(&self.db, org_id.as_str()).await?;
-                }
-                return Ok(DeletionReport { deleted, confirm: None, ..planned });
-            }
-            self.delete_some(&batch, &mut deleted).await?;
-            if begun.elapsed() > LONG {
+        while self.delete_some(of, &mut deleted).await? {
+            if begun.elapsed() > long {
                 let (left, more) = self.count_all_of(of).await?;
-                let confirm = Some(confirmation(of, left));
+                let confirm = (left != DeletionCount::default()).then(|| confirmation(of, left));
                 return Ok(DeletionReport { found: left, more, deleted, confirm });
             }
         }
+        Ok(DeletionReport { deleted, confirm: None, ..planned })
+    }
+
+    /// Deletes a batch: agents with their history, then the org's events, then its settings. Returns false if nothing is left.
+    /// The settings are last, so that an interrupted deletion has something to go on with.
+    async fn delete_some(&self, of: &DeletionOf, deleted: &mut DeletionCount) -> OperationResult<bool> {
+        let batch = self.instances_of(of).await?;
+        if !batch.is_empty() {
+            self.delete_agents(&batch, deleted).await?;
+            return Ok(true);
+        }
+        let DeletionOf::Org(org_id) = of else { return Ok(false) };
+        let events = again(|| orgs::delete_events(&self.db, org_id, EVENTS)).await?;
+        deleted.events += events;
+        if events == EVENTS {
+            return Ok(true);
+        }
+        deleted.settings += again(|| orgs::delete_settings(&self.db, org_id)).await?;
+        Ok(false)
     }
 
     /// Deletes a part of the history of these instances, or the instances if they have none.
-    async fn delete_some(&self, batch: &[String], deleted: &mut DeletionCount) -> OperationResult<()> {
+    async fn delete_agents(&self, batch: &[String], deleted: &mut DeletionCount) -> OperationResult<()> {
         let attempts = again(|| orgs::delete_history(&self.db, batch, ATTEMPTS)).await?;
         deleted.attempts += attempts;
         if attempts == ATTEMPTS {
@@ -127,14 +150,25 @@ pub(super) fn unknown(org_id: &OrgId) -> OperationError {
     OperationError::Unknown(format!("no agent of org {org_id} is registered"))
 }
 
+/// Describes a count.
+pub fn in_words(count: DeletionCount) -> String {
+    let DeletionCount { agents, jobs, attempts, settings, events } = count;
+    let mut parts = vec![counted(agents, "agent"), counted(jobs, "job"), counted(attempts, "attempt")];
+    // Agents have neither.
+    parts.extend((settings > 0).then(|| counted(settings, "setting")));
+    parts.extend((events > 0).then(|| counted(events, "event")));
+    let last = parts.pop().unwrap_or_default();
+    format!("{} and {last}", parts.join(", "))
+}
+
 /// Returns the value that confirms a deletion of what was counted.
 fn confirmation(of: &DeletionOf, found: DeletionCount) -> String {
     let (kind, id) = match of {
         DeletionOf::Org(org_id) => ("org", org_id.as_str()),
         DeletionOf::Instance(id) => ("instance", id.as_str()),
     };
-    // Attempts come all the time, and are not what an operator decides about.
-    cursor::fingerprint(&(kind, id, found.agents, found.jobs))
+    // Attempts and events come all the time, and are not what an operator decides about.
+    cursor::fingerprint(&(kind, id, found.agents, found.jobs, found.settings))
 }
 
 /// Reads the subject of a deletion: exactly one of the two.

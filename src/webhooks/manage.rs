@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::input::{Change, Wanted};
 use super::secret::Secret;
 use super::sender::Sender;
-use crate::db::{Db, DbError, DbResult, events, webhooks};
+use crate::db::webhooks::{self, Listed};
+use crate::db::{Db, DbError, DbResult, events};
 use crate::domain::event::{Event, EventFilter, EventType};
 use crate::domain::sealed::Sealed;
 use crate::domain::webhook::{Delivery, NewWebhook, Sent, Webhook, WebhookChange, WebhookState};
@@ -170,14 +171,18 @@ impl Webhooks {
         Ok(Created { webhook: self.find(webhook_id, None).await?, secret: secret.shown() })
     }
 
-    /// Returns all webhooks, the oldest first.
-    pub async fn list(&self, org_id: Option<&OrgId>) -> Result<Vec<Webhook>, WebhookError> {
-        Ok(webhooks::list(&self.db, org_id.map(OrgId::as_str), None).await?)
+    /// Returns the webhooks, the oldest first, up to [`webhooks::LISTED`]. Returns true beside them if there are more.
+    pub async fn list(&self, org_id: Option<&OrgId>) -> Result<(Vec<Webhook>, bool), WebhookError> {
+        let limit = webhooks::LISTED as i64 + 1;
+        let mut found = webhooks::list(&self.db, org_id.map(OrgId::as_str), Listed::All, limit).await?;
+        let more = found.len() > webhooks::LISTED;
+        found.truncate(webhooks::LISTED);
+        Ok((found, more))
     }
 
     /// Returns a webhook.
     pub async fn find(&self, webhook_id: Uuid, org_id: Option<&OrgId>) -> Result<Webhook, WebhookError> {
-        let found = webhooks::list(&self.db, org_id.map(OrgId::as_str), Some(webhook_id)).await?;
+        let found = webhooks::list(&self.db, org_id.map(OrgId::as_str), Listed::One(webhook_id), 1).await?;
         found.into_iter().next().ok_or(WebhookError::Unknown(webhook_id))
     }
 

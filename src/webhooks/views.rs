@@ -28,11 +28,14 @@ pub struct RotatedSecret {
     pub old_secret_until: DateTime<Utc>,
 }
 
-/// All webhooks.
+/// The webhooks of an org, or of all.
 #[derive(Debug, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 pub struct WebhookList {
-    /// The webhooks, the oldest first.
+    /// The webhooks, the oldest first, up to 1,000. An org has 200 at most.
     pub webhooks: Vec<Webhook>,
+    /// True if there are more: list them by org.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A page of deliveries.

@@ -6,8 +6,8 @@ use crate::diagnosis::{self, Finding, failed};
 
 /// Checks for webhooks that fail or are about to.
 pub(super) async fn webhooks(deployment: &Deployment) -> Finding {
-    match webhooks::list(&deployment.db, None, None).await {
-        Ok(found) => diagnosis::webhooks(&found, deployment.config.keys.encryption.is_some()),
+    match webhooks::failing(&deployment.db, None, diagnosis::READ_WEBHOOKS).await {
+        Ok((all, failing)) => diagnosis::webhooks(all, &failing, deployment.config.keys.encryption.is_some()),
         Err(error) => failed(error),
     }
 }

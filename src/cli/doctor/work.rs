@@ -8,7 +8,7 @@ use nas_cron_protocol::admin_api::Count;
 
 use super::deployment::Deployment;
 use crate::config::PortalJwks;
-use crate::db::{directory, dormant_jobs, fires, holds, logins, quotas, wake_ups};
+use crate::db::{directory, dormant_jobs, fires, holds, logins, overview, quotas, wake_ups};
 use crate::diagnosis::{self, Finding, failed};
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
@@ -56,8 +56,8 @@ pub(super) async fn moving(deployment: &Deployment) -> Finding {
         Ok(None) => return Finding::ok("no unfinished switch"),
         Err(error) => return failed(error),
     };
-    match wake_ups::left(db, active.switched_at).await {
-        Ok(left) => diagnosis::switch(left.due(), active.backend),
+    match overview::switch_backlog(db, &active).await {
+        Ok(left) => diagnosis::switch(left, active.backend),
         Err(error) => failed(error),
     }
 }

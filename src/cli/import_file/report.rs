@@ -82,8 +82,9 @@ impl Report {
 /// Describes an import that was interrupted by a failure of the database.
 pub(in crate::cli) fn broke_off(last_done: u64) -> String {
     format!(
-        "the import was interrupted after line {last_done}; import the file again: lines that are already imported stay \
-         unchanged"
+        "the import was interrupted after line {last_done}; import the file again, all of it or with --from-line {}: lines \
+         that are already imported stay unchanged",
+        last_done + 1
     )
 }
 

@@ -26,12 +26,13 @@ impl Place<Webhooks> {
     /// Lists the webhooks, of all orgs or of one.
     pub(in crate::cli) async fn webhooks(&self, org_id: Option<&OrgId>) -> anyhow::Result<WebhookList> {
         match self {
-            Self::Database(on) => Ok(WebhookList { webhooks: on.list(org_id).await? }),
+            Self::Database(on) => {
+                let (webhooks, more) = on.list(org_id).await?;
+                Ok(WebhookList { webhooks, more })
+            }
             Self::Server(client) => {
-                let mut list: WebhookList = client.get(&["webhooks"], &[]).await?;
-                list.webhooks
-                    .retain(|one| org_id.is_none_or(|org| one.org_id.as_deref() == Some(org.as_str())));
-                Ok(list)
+                let query: Vec<_> = org_id.map(|org_id| ("org_id", org_id.to_string())).into_iter().collect();
+                client.get(&["webhooks"], &query).await
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::audit::Act;
 use crate::cli::audited::Audited;
 use crate::db::Db;
 use crate::db::transfer::Snapshot;
-use crate::domain::transfer::{ExportPart, ExportPlace};
+use crate::domain::transfer::{END, ExportPart, ExportPlace};
 
 /// Lines of one statement.
 const PAGE: i64 = 1_000;
@@ -29,7 +29,9 @@ Examples:
   nas-cron export state.jsonl
   nas-cron export state.jsonl --resume                    After it was interrupted
   nas-cron export - | zstd > state.jsonl.zst
-  nas-cron hold --all --reason move && nas-cron export - | ssh new-host nas-cron import -")]
+  nas-cron hold --all --reason move && nas-cron export - | ssh new-host nas-cron import -
+
+The last line is {\"kind\":\"end\"}, so that an import from stdin notices an export that broke off.")]
 pub struct ExportArgs {
     /// File that is written; `-` writes stdout.
     file: PathBuf,
@@ -88,6 +90,7 @@ async fn write(db: &Db, written: Option<Written>, out: &mut dyn Write) -> anyhow
             }
         }
     }
+    writeln!(out, "{END}")?;
     out.flush()?;
     bar.finish_and_clear();
     let dead = match counts.dead {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -18,7 +18,7 @@ use crate::db::{Db, hints, transfer};
 use crate::directory;
 use crate::domain::job::{Import, Imported};
 use crate::domain::registration::{Registration, Verdict};
-use crate::domain::transfer::{StoredAuth, StoredLogin, Taken};
+use crate::domain::transfer::{END, StoredAuth, StoredLogin, Taken};
 
 /// The kinds of lines.
 const KINDS: &str = "agent, login, auth_profile, auth_default, job_auth or one_shot";
@@ -65,6 +65,8 @@ pub(in crate::cli) enum Record {
     OneShot(Import),
     /// A dead letter, which is not armed.
     Dead,
+    /// The end of a complete export.
+    End,
 }
 
 impl Record {
@@ -82,6 +84,7 @@ impl Record {
                 let one_shot = jobs::one_shot(fields)?;
                 Ok(if is_dead && !dead_letters { Self::Dead } else { Self::OneShot(one_shot) })
             }
+            "end" => fields.finish(&[]).map(|()| Self::End),
             _ => Err(nas_cron_protocol::InvalidField::new("kind", format!("must be {KINDS}")).into()),
         }
     }
@@ -108,7 +111,7 @@ impl Batch {
             Record::Login(one) => (1, one.instance_id.as_str().to_owned()),
             Record::Auth(one) => (2, format!("{one:?}")),
             Record::OneShot(one) => (3, format!("{}\u{0}{}", one.instance_id, one.job_id)),
-            Record::Dead => return None,
+            Record::Dead | Record::End => return None,
         };
         let is_other = filled.iter().enumerate().any(|(index, count)| index != place && *count > 0);
         if is_other || self.numbers.len() == BATCH || self.keys.contains(&key) {
@@ -121,7 +124,7 @@ impl Batch {
             Record::Login(one) => self.logins.push(one),
             Record::Auth(one) => self.auth.push(one),
             Record::OneShot(one) => self.one_shots.push(one),
-            Record::Dead => {}
+            Record::Dead | Record::End => {}
         }
         None
     }
@@ -237,7 +240,9 @@ pub async fn run(args: ImportArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
         batch: Batch::default(),
         done: args.from_line.saturating_sub(1),
     };
+    let (mut last, mut has_end) = (0, false);
     while let Some(Line { number, fields }) = lines.next()? {
+        last = number;
         if number < args.from_line {
             continue;
         }
@@ -246,10 +251,22 @@ pub async fn run(args: ImportArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
             .and_then(|fields| Record::read(fields, args.dead_letters).map_err(|error| error.to_string()));
         match record {
             Err(problem) => importing.report.bad(number, problem),
+            Ok(Record::End) => {
+                importing.report.lines -= 1;
+                has_end = true;
+            }
             Ok(record) => importing.add(number, record).await?,
         }
     }
     importing.flush().await?;
     lines.finish();
+    // A file gets its name when it is complete. Of a pipe, nothing else tells.
+    if args.file == Path::new("-") && !has_end {
+        let problem = format!("the export broke off: its last line must be {END}; export again");
+        importing.report.bad(last + 1, problem);
+    } else if args.from_line > last.max(1) {
+        let problem = format!("--from-line {}: the file has {last} lines", args.from_line);
+        importing.report.bad(args.from_line, problem);
+    }
     importing.report.end(args.json, out)
 }

@@ -10,7 +10,7 @@ use nas_cron_protocol::json;
 use serde_json::Value;
 
 use crate::db::transfer::place_of;
-use crate::domain::transfer::ExportPlace;
+use crate::domain::transfer::{END, ExportPlace};
 
 /// A file that gets the name of the export when it is complete. Readable by its owner only: callback URLs may be secret.
 #[derive(Debug)]
@@ -68,7 +68,12 @@ impl Partial {
         let mut reader = BufReader::new(self.file.get_ref());
         let mut line = Vec::new();
         let reading = || format!("reading {} failed", self.path.display());
-        while reader.read_until(b'\n', &mut line).with_context(reading)? > 0 && line.ends_with(b"\n") {
+        // The end, if the export was interrupted after it, is written anew.
+        let is_end = |line: &[u8]| line.trim_ascii_end() == END.as_bytes();
+        while reader.read_until(b'\n', &mut line).with_context(reading)? > 0
+            && line.ends_with(b"\n")
+            && !is_end(&line)
+        {
             lines += 1;
             end += line.len() as u64;
             std::mem::swap(&mut last, &mut line);

@@ -21,7 +21,7 @@ pub(super) struct ListArgs {
     /// Only webhooks of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// Print JSON: {"webhooks": […]}.
+    /// Print JSON: {"webhooks": […]}. With `"more": true`, there are others: list them by org.
     #[arg(long)]
     json: bool,
 }
@@ -32,6 +32,9 @@ pub(super) async fn list(args: &ListArgs, on: &Place<Webhooks>, out: &mut dyn Wr
         return terminal::json(out, &found);
     }
     out.write_all(table(&found.webhooks).as_bytes())?;
+    if found.more {
+        writeln!(out, "There are more webhooks: --org lists those of one org.")?;
+    }
     Ok(())
 }
 

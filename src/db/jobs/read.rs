@@ -1,15 +1,16 @@
 //! The statement that reads jobs.
 
 use nas_cron_protocol::admin_api::DormantReason;
-use nas_cron_protocol::{BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
+use nas_cron_protocol::{BackendName, DeadReason, FireOutcome, OneShotState, OrgId, ParkReason};
 
 use super::select::columns;
 use crate::db::columns::{OptionalWord, Word};
 use crate::db::{Db, DbResult};
 use crate::domain::job::{Job, JobKey};
 
-/// Returns the given jobs, in their order. Those without a current one-shot are left out.
-pub async fn by_keys(db: &Db, keys: &[JobKey]) -> DbResult<Vec<Job>> {
+/// Returns the given jobs, in their order. Those without a current one-shot are left out; with `org_id`, also those of other orgs,
+/// for which nothing more is read than for unknown ones.
+pub async fn by_keys(db: &Db, keys: &[JobKey], org_id: Option<&OrgId>) -> DbResult<Vec<Job>> {
     let (instance_ids, job_ids) = columns(keys);
     Ok(sqlx::query_as!(
         Job,
@@ -29,8 +30,8 @@ pub async fn by_keys(db: &Db, keys: &[JobKey]) -> DbResult<Vec<Job>> {
                s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?",
                o.superseded_fire_at, o.superseded_untried
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
-        JOIN one_shots o USING (instance_id, job_id)
-        JOIN instances i USING (instance_id)
+        JOIN instances i ON i.instance_id = g.instance_id AND ($3::text IS NULL OR i.org_id = $3 /* org_id */)
+        JOIN one_shots o ON o.instance_id = i.instance_id AND o.job_id = g.job_id
         LEFT JOIN LATERAL (
             SELECT * FROM silent_jobs WHERE instance_id = o.instance_id AND job_id = o.job_id
             -- One row by the primary key.
@@ -40,6 +41,7 @@ pub async fn by_keys(db: &Db, keys: &[JobKey]) -> DbResult<Vec<Job>> {
         "#,
         &instance_ids as &[&str],
         &job_ids as &[&str],
+        org_id.map(OrgId::as_str),
     )
     .fetch_all(db)
     .await?)

@@ -158,7 +158,11 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     Ok(Moved { to: to.0, count: count.unsigned_abs() })
 }
 
-/// Counts the steps left of a move, limited to one-shots that were armed before `armed_before`.
+/// Maximum number of each kind that [`left`] counts: about a second.
+pub const COUNTED: i64 = 3_000_000;
+
+/// Counts the steps left of a move, limited to one-shots that were armed before `armed_before`. Counts at most [`COUNTED`] of each
+/// kind.
 pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
     Ok(sqlx::query_as!(
         Left,
@@ -176,18 +180,19 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
                          AND o.awaits IS NOT DISTINCT FROM u.backend AND o.created_at <= $1) AS awaited
             FROM wake_ups u, active a
             WHERE u.next_try_at IS NOT NULL
+            LIMIT $4 /* counted */
         )
-        SELECT (SELECT count(*) FROM one_shots o, active a
+        SELECT (SELECT count(*) FROM (SELECT FROM one_shots o, active a
                 WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
-                  AND o.next_attempt_at > now() + make_interval(secs => $3))
-               + (SELECT count(*)
+                  AND o.next_attempt_at > now() + make_interval(secs => $3) LIMIT $4) s)
+               + (SELECT count(*) FROM (SELECT
                   FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active a
                   WHERE b.backend <> a.backend AND o.awaits = b.backend
                     AND o.next_attempt_at > now() + make_interval(secs => $2)
                     AND (b.backend <> 'qstash_direct' OR NOT EXISTS (
                         SELECT FROM wake_ups u
                         WHERE u.schedule_id = o.schedule_id AND u.backend = b.backend
-                          AND (u.state = 'armed' OR u.tries > 0)))) AS "to_move!",
+                          AND (u.state = 'armed' OR u.tries > 0))) LIMIT $4) s) AS "to_move!",
                count(*) FILTER (WHERE awaited AND NOT postponed) AS "to_tell!",
                count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
                count(*) FILTER (WHERE active AND postponed) AS "postponed!",
@@ -197,6 +202,7 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
         armed_before,
         BUILT_IN_LOOP_WITHIN,
         STAYS_WITHIN,
+        COUNTED,
     )
     .fetch_one(db)
     .await?)

@@ -5,6 +5,7 @@ pub mod deliveries;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::admin_api::Count;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,6 +18,10 @@ use crate::domain::webhook::{
 
 /// Maximum number of webhooks of an org, and of those without an org.
 pub const MOST: i64 = 200;
+/// Maximum number of webhooks in a list.
+pub const LISTED: usize = 1_000;
+/// Maximum number of events that wait for a webhook and are counted.
+const PENDING: i64 = 1_000;
 /// Maximum number of attempts that a delivery shows.
 const ATTEMPTS: i64 = 100;
 
@@ -89,26 +94,72 @@ pub async fn insert(db: &Db, new: &NewWebhook) -> DbResult<bool> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Returns the webhooks, the oldest first: all, those of `org_id`, or the one with this id.
-pub async fn list(db: &Db, org_id: Option<&str>, webhook_id: Option<Uuid>) -> DbResult<Vec<Webhook>> {
+/// The webhooks of a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Listed {
+    /// All.
+    All,
+    /// Those that fail: the latest attempt has failed, or they have ended by themselves.
+    Failing,
+    /// The one with this id.
+    One(Uuid),
+}
+
+/// Returns at most `limit` webhooks, the oldest first; with `org_id`, those of this org.
+pub async fn list(db: &Db, org_id: Option<&str>, listed: Listed, limit: i64) -> DbResult<Vec<Webhook>> {
+    let (webhook_id, only_failing) = match listed {
+        Listed::All => (None, false),
+        Listed::Failing => (None, true),
+        Listed::One(webhook_id) => (Some(webhook_id), false),
+    };
     let rows = sqlx::query_as!(
         Row,
         r#"
         SELECT w.webhook_id, w.url, w.description, w.org_id, w.types, w.ended_by AS "ended_by: WebhookEnd", w.ended_at,
                w.failing_since, w.failures, w.next_attempt_at, w.last_status, w.last_error,
-               (SELECT count(*) FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending')
-                   AS "pending!",
+               (SELECT count(*) FROM (
+                    SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending'
+                    LIMIT $5 /* pending */) s) AS "pending!",
                CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until, w.created_at
-        FROM webhooks w
-        WHERE ($1::text IS NULL OR w.org_id = $1 /* org_id */) AND ($2::uuid IS NULL OR w.webhook_id = $2 /* webhook_id */)
+        FROM (
+            (SELECT * FROM webhooks WHERE $2::uuid IS NOT NULL AND webhook_id = $2 /* webhook_id */
+                                      AND ($1::text IS NULL OR org_id = $1 /* org_id */))
+            UNION ALL
+            (SELECT * FROM webhooks WHERE $2 IS NULL AND NOT $3 AND $1 IS NULL ORDER BY created_at, webhook_id LIMIT $4 /* limit */)
+            UNION ALL
+            (SELECT * FROM webhooks WHERE $2 IS NULL AND NOT $3 AND org_id = $1 ORDER BY created_at, webhook_id LIMIT $4)
+            UNION ALL
+            (SELECT * FROM webhooks
+             WHERE $2 IS NULL AND $3 /* only_failing */ AND (failures > 0 OR ended_by IN ('failing', 'gone'))
+               AND ($1 IS NULL OR org_id = $1)
+             ORDER BY created_at, webhook_id LIMIT $4)
+        ) w
         ORDER BY w.created_at, w.webhook_id
         "#,
         org_id,
         webhook_id,
+        only_failing,
+        limit,
+        PENDING,
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Webhook::from).collect())
+}
+
+/// Returns the number of webhooks, counted up to [`LISTED`], and at most `limit` of those that fail; with `org_id`, of this org.
+pub async fn failing(db: &Db, org_id: Option<&str>, limit: i64) -> DbResult<(Count, Vec<Webhook>)> {
+    let count = sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "count!" FROM (
+            SELECT FROM webhooks WHERE $1::text IS NULL OR org_id = $1 /* org_id */ LIMIT $2 /* listed */) s
+        "#,
+        org_id,
+        LISTED as i64,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((Count::up_to(count, LISTED as i64), list(db, org_id, Listed::Failing, limit).await?))
 }
 
 /// Changes a webhook. Another URL, and enabling it, start anew: its next attempt is due at once. Returns false if there is
@@ -159,26 +210,6 @@ pub async fn delete(db: &Db, webhook_id: Uuid, org_id: Option<&str>) -> DbResult
     .execute(db)
     .await?;
     Ok(result.rows_affected() == 1)
-}
-
-/// Deletes everything of an org: its webhooks and its events. Returns the number of webhooks.
-pub async fn delete_org(db: &Db, org_id: &str) -> DbResult<u64> {
-    let webhooks = sqlx::query_scalar!(
-        r#"
-        WITH facts AS (
-            DELETE FROM event_facts WHERE org_id = $1 /* org_id */
-        ), gone AS (
-            DELETE FROM events WHERE org_id = $1
-        ), deleted AS (
-            DELETE FROM webhooks WHERE org_id = $1 RETURNING 1
-        )
-        SELECT count(*) AS "webhooks!" FROM deleted
-        "#,
-        org_id,
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(webhooks.unsigned_abs())
 }
 
 /// Replaces the secret of a webhook. The previous one stays valid for `overlap`; one before it does not. Returns the end

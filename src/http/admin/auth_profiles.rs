@@ -1,7 +1,7 @@
 //! `/api/admin/auth-profiles`: the known auth profiles and defaults of the service, of an org and of an instance.
 
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
 use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
 use nas_cron_protocol::{AuthPlace, AuthProfile, InstanceId, OrgId};
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::http::auth_profiles::only;
 use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::operations::Cursor;
 use crate::operations::auth_profiles::MAX_ENTRIES;
 
@@ -24,7 +24,6 @@ const DEFAULT_LIMIT: u32 = 100;
 
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
-type NotedAnswer = Result<(Extension<Noted>, Json<AuthProfiles>), Problem>;
 
 fn org(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
     path.name("org_id", OrgId::new).map(AuthPlace::Org)
@@ -45,12 +44,20 @@ async fn replace(profiles: &Profiles, actor: &Actor, place: AuthPlace, body: Bod
     read(profiles, actor, &place).await
 }
 
-async fn forget(profiles: &Profiles, actor: &Actor, place: AuthPlace, query: &QueryParams) -> NotedAnswer {
+async fn forget(
+    profiles: &Profiles,
+    actor: &Actor,
+    place: AuthPlace,
+    query: &QueryParams,
+    notes: &Notes,
+) -> Answer {
     let auth = only(query)?;
+    for auth in &auth {
+        notes.about("auth", auth);
+    }
     let forgotten = profiles.forget(&place, auth.as_ref(), actor.org_filter()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
-    let noted = auth.map_or_else(Noted::default, |auth| Noted::about("auth", auth));
-    Ok((Extension(noted), read(profiles, actor, &place).await?))
+    read(profiles, actor, &place).await
 }
 
 /// List auth profiles
@@ -101,8 +108,9 @@ pub(super) async fn delete_service(
     State(state): State<AdminState>,
     actor: Actor,
     query: QueryParams,
-) -> NotedAnswer {
-    forget(&state.profiles, &actor, AuthPlace::Service, &query).await
+    notes: Notes,
+) -> Answer {
+    forget(&state.profiles, &actor, AuthPlace::Service, &query, &notes).await
 }
 
 /// Read an org's auth profiles
@@ -147,8 +155,9 @@ pub(super) async fn delete_org(
     actor: Actor,
     path: PathNames<String>,
     query: QueryParams,
-) -> NotedAnswer {
-    forget(&state.profiles, &actor, org(path)?, &query).await
+    notes: Notes,
+) -> Answer {
+    forget(&state.profiles, &actor, org(path)?, &query, &notes).await
 }
 
 /// Read an agent's auth profiles
@@ -194,6 +203,7 @@ pub(super) async fn delete_instance(
     actor: Actor,
     path: PathNames<String>,
     query: QueryParams,
-) -> NotedAnswer {
-    forget(&state.profiles, &actor, instance(path)?, &query).await
+    notes: Notes,
+) -> Answer {
+    forget(&state.profiles, &actor, instance(path)?, &query, &notes).await
 }

@@ -1,7 +1,7 @@
 //! `/api/admin/backends`: the scheduler backends, and the switch to another one.
 
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
 use nas_cron_protocol::BackendName;
 use serde::Deserialize;
 use tracing::info;
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::JsonBody;
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::operations::backends::{BackendStatus, BackendSwitch};
 
 /// Returns the documented routes.
@@ -57,14 +57,16 @@ struct SwitchRequest {
         (status = CONFLICT, description = "The backend is not configured on this replica, or it is unreachable.")))]
 async fn switch(
     State(state): State<AdminState>,
+    notes: Notes,
     body: Result<JsonBody<SwitchRequest>, ApiError>,
-) -> Result<(Extension<Noted>, Json<BackendSwitch>), Problem> {
+) -> Result<Json<BackendSwitch>, Problem> {
     let SwitchRequest { backend: to, force, dry_run } = body?.0;
-    let noted = Noted::about("backend", to).and_about("dry_run", dry_run);
+    notes.about("backend", to);
+    notes.about("dry_run", dry_run);
     if dry_run {
-        return Ok((Extension(noted), Json(state.backends.plan_switch(to).await?)));
+        return Ok(Json(state.backends.plan_switch(to).await?));
     }
     let switch = state.backends.switch(to, force, None).await?;
     info!(from = %switch.from, %to, switch.generation, force, "scheduler backend switched by an operator");
-    Ok((Extension(noted), Json(switch)))
+    Ok(Json(switch))
 }

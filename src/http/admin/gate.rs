@@ -21,7 +21,7 @@ use crate::http::auth::bearer_token;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::QueryParams;
 use crate::http::log_fields;
-use crate::http::noted::Noted;
+use crate::http::noted::{Notes, Reason};
 use crate::http::origin;
 
 /// Maximum length of a parameter in the audit log, in bytes.
@@ -64,6 +64,8 @@ impl Gate {
         let subject = [subject, selection(&parts)].concat();
         parts.extensions.insert(actor.clone());
         let is_read = parts.method.is_safe();
+        let notes = Notes::default();
+        parts.extensions.insert(notes.clone());
         let request = Request::from_parts(parts, body);
         if is_read {
             permitted?;
@@ -75,8 +77,9 @@ impl Gate {
             Ok(()) => next.run(request).await,
             Err(error) => Problem(error).into_response(),
         };
-        let noted = response.extensions().get::<Noted>().cloned().unwrap_or_default();
-        self.audit.end(id, outcome(response.status()), &noted.about, noted.detail.as_deref()).await;
+        let (noted, reason) = (notes.noted(), response.extensions().get::<Reason>());
+        let detail = reason.map(|reason| reason.0.as_str()).or(noted.detail.as_deref());
+        self.audit.end(id, outcome(response.status()), &noted.about, detail).await;
         Ok(response)
     }
 
@@ -130,6 +133,16 @@ impl<S: Sync> FromRequestParts<S> for QueryParams {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // Every route of the admin API is behind the gate.
         Ok(parts.extensions.remove().expect("the gate has parsed the query"))
+    }
+}
+
+/// The notes of the call for the gate, which writes the line.
+impl<S: Sync> FromRequestParts<S> for Notes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Every route of the admin API is behind the gate.
+        Ok(parts.extensions.get::<Self>().cloned().expect("the gate has added the notes"))
     }
 }
 

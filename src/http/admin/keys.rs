@@ -1,6 +1,5 @@
 //! `/api/admin/keys`: the keys that sign fire tokens. No response has key material.
 
-use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use nas_cron_protocol::admin_api::KeyId;
@@ -12,7 +11,7 @@ use utoipa_axum::routes;
 use super::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::operations::keys::{ChangedKey, KeyList, Rewrapped};
 
 /// Returns the documented routes.
@@ -59,13 +58,15 @@ struct RotationRequest {
         (status = CONFLICT, description = "Keys rotate by hand, because an imported key is in use, or the key-encryption key is missing.")))]
 async fn rotate(
     State(state): State<AdminState>,
+    notes: Notes,
     body: Result<JsonBody<RotationRequest>, ApiError>,
-) -> Result<(Extension<Noted>, Json<ChangedKey>), Problem> {
+) -> Result<Json<ChangedKey>, Problem> {
     let now = body?.0.now;
+    notes.about("now", now);
     let changed = if now { state.keys.rotate_now(None).await? } else { state.keys.rotate(None).await? };
     info!(key.id = changed.kid, state = %changed.state, now, "signing keys rotated by an operator");
-    let noted = Noted::about("kid", &changed.kid).and_about("now", now);
-    Ok((Extension(noted), Json(changed)))
+    notes.about("kid", &changed.kid);
+    Ok(Json(changed))
 }
 
 /// Error of every operation on one key.
@@ -133,11 +134,13 @@ struct RewrapRequest {
         (status = CONFLICT, description = "The replica has no key-encryption key.")))]
 async fn rewrap(
     State(state): State<AdminState>,
+    notes: Notes,
     body: Result<JsonBody<RewrapRequest>, ApiError>,
-) -> Result<(Extension<Noted>, Json<Rewrapped>), Problem> {
+) -> Result<Json<Rewrapped>, Problem> {
     let dry_run = body?.0.dry_run;
+    notes.about("dry_run", dry_run);
     let done = state.keys.rewrap(dry_run, &mut |_, _| ()).await?;
     info!(rewrapped = done.rewrapped, dry_run, "stored secrets encrypted again by an operator");
-    let noted = Noted::about("rewrapped", done.rewrapped).and_about("dry_run", dry_run);
-    Ok((Extension(noted), Json(done)))
+    notes.about("rewrapped", done.rewrapped);
+    Ok(Json(done))
 }

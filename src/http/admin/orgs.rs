@@ -1,9 +1,8 @@
 //! `/api/admin/orgs` and `/api/admin/deletions`: orgs, and the deletion of everything of an org or an agent.
 
 use axum::extract::State;
-use axum::{Extension, Json};
-use nas_cron_base::terminal::counted;
-use nas_cron_protocol::admin_api::{DeletionCount, DeletionReport, Org, OrgPage};
+use axum::Json;
+use nas_cron_protocol::admin_api::{DeletionReport, Org, OrgPage};
 use nas_cron_protocol::{InstanceId, OrgId};
 use serde::Deserialize;
 use tracing::info;
@@ -14,9 +13,9 @@ use super::AdminState;
 use crate::domain::actor::Actor;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::operations::Cursor;
-use crate::operations::orgs::{DeletionOf, MAX_ORGS, subject};
+use crate::operations::orgs::{DeletionOf, MAX_ORGS, in_words, subject};
 
 /// Default number of orgs per page.
 const DEFAULT_LIMIT: u32 = 100;
@@ -93,8 +92,9 @@ enum DeletionBody {
 
 /// Delete everything of an org or an agent
 ///
-/// Removes agents, their jobs, history, identities, logins, auth profiles and holds. Without `confirm`, nothing is deleted:
-/// the report has the count and the value that confirms it. A request deletes for some seconds at most: continue with the
+/// Removes agents, their jobs, history, identities, logins, auth profiles, holds and quotas; of an org, also its own settings, its
+/// webhooks and their events, also if it has no agent. Without `confirm`, nothing is deleted: the report has the count and the
+/// value that confirms it. A request deletes for some seconds at most: continue with the
 /// new `confirm` until it is null. Stop the agents at the portal first, or they register again. An attempt in flight may
 /// still be recorded in the history.
 #[utoipa::path(post, path = "/api/admin/deletions", operation_id = "delete_everything", tag = "admin",
@@ -106,19 +106,20 @@ enum DeletionBody {
 async fn delete(
     State(state): State<AdminState>,
     actor: Actor,
+    notes: Notes,
     body: Result<JsonBody<DeletionRequest>, ApiError>,
-) -> Result<(Extension<Noted>, Json<DeletionReport>), Problem> {
+) -> Result<Json<DeletionReport>, Problem> {
     let DeletionRequest { org_id, instance_id, confirm } = body?.0;
     let of = subject(org_id, instance_id)?;
     let operations = state.operations.within(actor.org_filter());
-    let noted = match &of {
-        DeletionOf::Org(org_id) => Noted::about("org_id", org_id),
-        DeletionOf::Instance(instance_id) => Noted::about("instance_id", instance_id),
-    };
+    match &of {
+        DeletionOf::Org(org_id) => notes.about("org_id", org_id),
+        DeletionOf::Instance(instance_id) => notes.about("instance_id", instance_id),
+    }
     let Some(confirm) = confirm else {
         let report = operations.plan_deletion(&of).await?;
-        let detail = format!("counted only: {}", in_words(&report.found));
-        return Ok((Extension(noted.and_detail(detail)), Json(report)));
+        notes.detail(format!("counted only: {}", in_words(report.found)));
+        return Ok(Json(report));
     };
     let report = operations.delete_everything(&of, &confirm).await?;
     let deleted = report.deleted;
@@ -127,14 +128,10 @@ async fn delete(
         agents = deleted.agents,
         jobs = deleted.jobs,
         attempts = deleted.attempts,
+        settings = deleted.settings,
+        events = deleted.events,
         "everything deleted"
     );
-    let detail = format!("deleted: {}", in_words(&deleted));
-    Ok((Extension(noted.and_detail(detail)), Json(report)))
-}
-
-/// Returns a count for the audit log.
-fn in_words(count: &DeletionCount) -> String {
-    let DeletionCount { agents, jobs, attempts } = *count;
-    format!("{}, {}, {}", counted(agents, "agent"), counted(jobs, "job"), counted(attempts, "attempt"))
+    notes.detail(format!("deleted: {}", in_words(deleted)));
+    Ok(Json(report))
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
+use axum::Json;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{Fields, InvalidField, OrgId};
 use secrecy::ExposeSecret;
@@ -14,7 +14,7 @@ use crate::admin_tokens::{AdminToken, TokenError, TokenName, Wanted};
 use crate::domain::actor::{Actor, Role};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 
 /// Default number of tokens per page.
 const DEFAULT_LIMIT: u32 = 100;
@@ -87,15 +87,19 @@ impl From<TokenError> for ApiError {
 pub(super) async fn create(
     State(state): State<AdminState>,
     actor: Actor,
+    notes: Notes,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
-) -> Result<(StatusCode, Extension<Noted>, Json<CreatedAdminToken>), Problem> {
+) -> Result<(StatusCode, Json<CreatedAdminToken>), Problem> {
     let wanted = wanted(Fields::from_map(body?.0)).map_err(super::agents::invalid)?;
+    notes.about("token", &wanted.name);
+    notes.about("role", wanted.role);
+    for org_id in &wanted.org_id {
+        notes.about("org_id", org_id);
+    }
     let (token, stored) = state.tokens.create(&actor, wanted).await?;
     info!(token = stored.name, role = %stored.role, org.id = stored.org_id, "admin token created");
-    let noted = Noted::about("token", &stored.name).and_about("role", stored.role);
-    let noted = stored.org_id.iter().fold(noted, |noted, org_id| noted.and_about("org_id", org_id));
     let created = CreatedAdminToken { token: token.expose_secret().to_owned(), stored };
-    Ok((StatusCode::CREATED, Extension(noted), Json(created)))
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 fn wanted(mut fields: Fields) -> Result<Wanted, nas_cron_protocol::FieldsError> {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::Json;
 use nas_cron_protocol::{Fields, FieldsError, OrgId};
 use serde_json::{Map, Value};
 use tracing::info;
@@ -16,7 +16,7 @@ use crate::domain::event::{EventFilter, EventType};
 use crate::domain::webhook::Webhook;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::webhooks::input::{WebhookPurpose, WebhookUrl};
 use crate::webhooks::manage::Tested;
 use crate::webhooks::views::{CreatedWebhook, DeliveryPage, EventPage, RotatedSecret, WebhookList};
@@ -106,12 +106,19 @@ fn paging(query: &QueryParams) -> Result<(Option<i64>, u32), ApiError> {
 /// List webhooks
 #[utoipa::path(get, path = "/api/admin/webhooks", operation_id = "list_webhooks", tag = "admin",
     security(("admin_token" = [])),
-    responses((status = OK, description = "All webhooks.", body = WebhookList)))]
+    params(("org_id" = Option<OrgId>, Query, description = "Only webhooks of this org.")),
+    responses((status = OK, description = "The webhooks.", body = WebhookList)))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     actor: Actor,
+    query: QueryParams,
 ) -> Result<Json<WebhookList>, Problem> {
-    Ok(Json(WebhookList { webhooks: state.webhooks.list(actor.org_filter()).await? }))
+    let org_id = query.text("org_id").map(OrgId::new).transpose()?;
+    if org_id.as_ref().is_some_and(|org_id| !actor.sees(org_id)) {
+        return Ok(Json(WebhookList { webhooks: Vec::new(), more: false }));
+    }
+    let (webhooks, more) = state.webhooks.list(org_id.as_ref().or(actor.org_filter())).await?;
+    Ok(Json(WebhookList { webhooks, more }))
 }
 
 /// Create a webhook
@@ -129,6 +136,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AdminState>,
     actor: Actor,
+    notes: Notes,
     body: Body,
 ) -> Result<Response, Problem> {
     let mut wanted = input::wanted(Fields::from_map(body?.0)).map_err(invalid)?;
@@ -138,14 +146,16 @@ pub(super) async fn create(
             Err(refuse("org_id", "must be the org of the admin token"))?;
         }
     }
+    for org_id in &wanted.org_id {
+        notes.about("org_id", org_id);
+    }
     let created = state.webhooks.create(wanted).await?;
     let webhook = &created.webhook;
+    notes.about("webhook_id", webhook.webhook_id);
     info!(webhook.id = %webhook.webhook_id, org.id = webhook.org_id, actor = actor.name, "webhook created");
     let location = format!("/api/admin/webhooks/{}", webhook.webhook_id);
-    let noted = Noted::about("webhook_id", webhook.webhook_id);
-    let noted = webhook.org_id.iter().fold(noted, |noted, org_id| noted.and_about("org_id", org_id));
     let body = Json(CreatedWebhook::from(created));
-    Ok((StatusCode::CREATED, Extension(noted), [(LOCATION, location)], body).into_response())
+    Ok((StatusCode::CREATED, [(LOCATION, location)], body).into_response())
 }
 
 /// Read a webhook

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::ApiError;
 use super::meaning::with_headers;
-use crate::http::noted::Noted;
+use crate::http::noted::Reason;
 
 /// An error as problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -52,7 +52,7 @@ impl IntoResponse for Problem {
         };
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        response.extensions_mut().insert(Noted::detail(detail));
+        response.extensions_mut().insert(Reason(detail));
         response
     }
 }

@@ -1,6 +1,5 @@
 //! Lists the attempts of a job.
 
-use chrono::DateTime;
 use nas_cron_protocol::admin_api::AttemptPage;
 use nas_cron_protocol::{InstanceId, JobId};
 use uuid::Uuid;
@@ -21,8 +20,10 @@ impl Operations {
     ) -> OperationResult<AttemptPage> {
         let of = cursor::fingerprint(&(instance_id, job_id));
         let before = after.map(|after| cursor::decode::<(i64, Uuid)>(&of, after)).transpose()?;
-        let before = before
-            .and_then(|(micros, attempt_id)| Some((DateTime::from_timestamp_micros(micros)?, attempt_id)));
+        let before = match before {
+            Some((micros, attempt_id)) => Some((cursor::time(micros)?, attempt_id)),
+            None => None,
+        };
         let limit = limit.min(MAX_PAGE);
         let found = fires::of_job(&self.db, instance_id, job_id, self.org(), before, i64::from(limit) + 1);
         let mut attempts = found.await?;

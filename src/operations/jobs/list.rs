@@ -1,6 +1,5 @@
 //! Lists jobs.
 
-use chrono::DateTime;
 use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +30,7 @@ impl Operations {
         let of = fingerprint(&filter);
         let after = after.map(|after| position(&of, after)).transpose()?;
         let selected = jobs::select(&self.db, &filter, after.as_ref(), limit.min(MAX_PAGE)).await?;
-        let found = jobs::by_keys(&self.db, &selected.keys).await?;
+        let found = jobs::by_keys(&self.db, &selected.keys, self.org()).await?;
         let next = selected.next.map(|next| encode(&of, next));
         Ok(JobPage { jobs: self.with_auth(found).await?, next })
     }
@@ -64,6 +63,6 @@ pub(super) fn encode(of: &str, next: JobPosition) -> String {
 
 pub(super) fn position(of: &str, after: &str) -> OperationResult<JobPosition> {
     let Place(at, instance_id, job_id) = cursor::decode(of, after)?;
-    let at = at.and_then(DateTime::from_timestamp_micros);
+    let at = at.map(cursor::time).transpose()?;
     Ok(JobPosition { at, key: JobKey { instance_id, job_id } })
 }

@@ -118,7 +118,7 @@ impl Operations {
             None => (now, None),
             Some(Progress(begun, instance_id, job_id)) => {
                 // One that fails again meanwhile has ended later, and is left alone.
-                let begun = DateTime::from_timestamp_micros(begun).map_or(now, |begun| begun.min(now));
+                let begun = cursor::time(begun)?.min(now);
                 (begun, Some(JobPosition { at: None, key: JobKey { instance_id, job_id } }))
             }
         };

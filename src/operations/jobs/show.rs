@@ -1,7 +1,7 @@
 //! Shows a job, and why it does not fire.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::admin_api::{Job, JobDetails, Why};
+use nas_cron_protocol::admin_api::{HoldScope, Job, JobDetails, Why, WhyCode};
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 
 use super::unknown;
@@ -39,8 +39,7 @@ impl Operations {
         job_id: &JobId,
     ) -> OperationResult<Option<Job>> {
         let key = JobKey { instance_id: instance_id.to_string(), job_id: job_id.to_string() };
-        let found = jobs::by_keys(&self.db, &[key]).await?.pop();
-        Ok(found.filter(|job| self.sees(&job.org_id)))
+        Ok(jobs::by_keys(&self.db, &[key], self.org()).await?.pop())
     }
 
     /// Returns the job's current one-shot. Fails unless it is the one that the caller has seen, so that a page or a list that
@@ -85,8 +84,17 @@ impl Operations {
         job: Option<&Job>,
         cancelled_at: Option<DateTime<Utc>>,
     ) -> OperationResult<Why> {
-        let around = circumstances::of_job(&self.db, instance_id, job_id).await?;
+        let mut around = circumstances::of_job(&self.db, instance_id, job_id).await?;
         let now = directory::now(&self.db).await?;
-        Ok(job.map_or_else(|| why_without(cancelled_at, now), |job| why(job, &around, now)))
+        // The hold of the service is its operators': a caller of one org learns neither its reason nor how to end it.
+        let by_others = self.org().is_some() && around.holds.first().is_some_and(|hold| hold.scope == HoldScope::All);
+        if by_others {
+            around.holds[0].reason = None;
+        }
+        let mut found = job.map_or_else(|| why_without(cancelled_at, now), |job| why(job, &around, now));
+        if by_others && found.code == WhyCode::OnHold {
+            found.fix = Some("an operator of the whole service ends that".to_owned());
+        }
+        Ok(found)
     }
 }

@@ -98,7 +98,7 @@ impl Overviews {
 
     async fn of_org(&self, org_id: &OrgId) -> DbResult<Overview> {
         let attention = statements::of_org(&self.db, org_id, diagnosis::READ_HOLDS).await?;
-        let webhooks = webhooks::list(&self.db, Some(org_id.as_str()), None).await?;
+        let webhooks = webhooks::failing(&self.db, Some(org_id.as_str()), diagnosis::READ_WEBHOOKS).await?;
         let nearly_used = quotas::nearly_used(&self.db, Some(org_id), diagnosis::READ_QUOTAS).await?;
         let found = Found {
             attention: &attention,
@@ -123,7 +123,7 @@ impl Overviews {
         let (first, second) = tokio::try_join!(
             async {
                 let attention = statements::of_service(db, diagnosis::READ_HOLDS).await?;
-                let webhooks = webhooks::list(db, None, None).await?;
+                let webhooks = webhooks::failing(db, None, diagnosis::READ_WEBHOOKS).await?;
                 let nearly_used = quotas::nearly_used(db, None, diagnosis::READ_QUOTAS).await?;
                 DbResult::Ok((attention, webhooks, nearly_used, self.rare().await?))
             },

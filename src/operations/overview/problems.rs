@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nas_cron_protocol::BackendName;
-use nas_cron_protocol::admin_api::{OutboxBacklog, Problem, QuotaUse, Severity, SwitchBacklog};
+use nas_cron_protocol::admin_api::{Count, OutboxBacklog, Problem, QuotaUse, Severity, SwitchBacklog};
 
 use crate::db::overview::Attention;
 use crate::diagnosis::{self, Finding, Status};
@@ -20,7 +20,8 @@ pub(super) struct Found<'a> {
     pub(super) attention: &'a Attention,
     /// Grace period of the active backend.
     pub(super) grace: Duration,
-    pub(super) webhooks: &'a [Webhook],
+    /// The number of webhooks, and those that fail.
+    pub(super) webhooks: &'a (Count, Vec<Webhook>),
     pub(super) nearly_used: &'a [QuotaUse],
     pub(super) has_key_encryption_key: bool,
     /// The state of the whole service, for a caller that sees the whole service.
@@ -52,7 +53,7 @@ impl Found<'_> {
             ("dead letters", diagnosis::dead_letters(counts.dead, counts.stuck)),
             ("dormant jobs", diagnosis::dormant(dormant)),
             ("holds", diagnosis::holds(holds, all_holds, *at)),
-            ("webhooks", diagnosis::webhooks(self.webhooks, self.has_key_encryption_key)),
+            ("webhooks", diagnosis::webhooks(self.webhooks.0, &self.webhooks.1, self.has_key_encryption_key)),
             ("quotas", diagnosis::quotas(self.nearly_used)),
         ]);
         let mut problems: Vec<_> =

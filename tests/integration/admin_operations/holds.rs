@@ -135,3 +135,39 @@ async fn viewer_changes_nothing() {
     }
     assert_eq!(admin.listed("state=dead").await, ["inst-1/job"]);
 }
+
+#[tokio::test]
+async fn list_of_more_holds_than_it_shows_says_so() {
+    let admin = Admin::new().await;
+    admin
+        .world
+        .sql(
+            "INSERT INTO instances (instance_id, org_id) SELECT 'more-' || n, 'org-9' FROM generate_series(1, 1000) n;
+             INSERT INTO holds (scope, scope_id) SELECT 'instance', 'more-' || n FROM generate_series(1, 1000) n",
+        )
+        .await;
+    let list = admin.ok("GET", "/api/admin/holds", None).await;
+    assert_eq!((list["holds"].as_array().unwrap().len(), &list["more"]), (1_000, &json!(null)));
+    admin.world.sql("INSERT INTO holds (scope, scope_id) VALUES ('all', '')").await;
+    let list = admin.ok("GET", "/api/admin/holds", None).await;
+    assert_eq!((list["holds"].as_array().unwrap().len(), &list["more"]), (1_000, &json!(true)));
+    assert_eq!(list["holds"][0]["scope"], "all");
+    let (_, out, _) = admin.world.settings.run(&["hold", "list"]).await;
+    assert!(out.contains("There are more holds"), "{}", &out[out.len() - 200..]);
+}
+
+#[tokio::test]
+async fn caller_of_one_org_does_not_learn_why_the_service_is_on_hold() {
+    let admin = Admin::new().await;
+    admin.world.arm("job", 3_600_000).await;
+    admin.ok("PUT", "/api/admin/holds/service", Some(&json!({"reason": "incident of org-2"}))).await;
+    let path = "/api/admin/jobs/inst-1/job/why";
+    let why = admin.ok("GET", path, None).await;
+    assert!(why["text"].as_str().unwrap().contains("incident of org-2"), "{why}");
+    assert_eq!(why["fix"], "`nas-cron release --all` ends that");
+    let token = admin.token_of("org-1", "viewer").await;
+    let (_, why) = admin.call_as(&token, "GET", path, None).await;
+    assert_eq!(why["code"], "on_hold");
+    assert!(!why["text"].as_str().unwrap().contains("incident"), "{why}");
+    assert_eq!(why["fix"], "an operator of the whole service ends that");
+}

@@ -1,12 +1,14 @@
 //! Lists, explains, cancels and fires jobs.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nas_cron::domain::job_filter::JobFilter;
 use nas_cron::domain::quota::DefaultQuotas;
 use nas_cron::operations::Operations;
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fixture::{Admin, names};
 
@@ -202,6 +204,16 @@ async fn attempts_are_paged_newest_first() {
     found.sort_unstable();
     days.dedup();
     assert_eq!((found, days), (vec![1, 2, 3, 4, 5], vec![0, 1, 2]));
+    // A place that no list has is no cursor.
+    let cursor = URL_SAFE_NO_PAD.decode(after.trim_start_matches("&after=")).unwrap();
+    let mut place: Value = serde_json::from_slice(&cursor).unwrap();
+    for time in [i64::MAX, i64::MIN, -1] {
+        place[1][0] = time.into();
+        let forged = URL_SAFE_NO_PAD.encode(place.to_string());
+        let path = format!("/api/admin/jobs/inst-1/job/attempts?after={forged}");
+        let problem = admin.refused(400, "GET", &path, None).await;
+        assert!(problem.starts_with("after: not a cursor"), "{problem}");
+    }
     let other = format!("/api/admin/jobs/inst-1/other/attempts?limit=2{after}");
     let problem = admin.refused(400, "GET", &other, None).await;
     assert!(problem.starts_with("after: the cursor belongs to another selection"), "{problem}");

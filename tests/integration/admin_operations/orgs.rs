@@ -1,5 +1,12 @@
 //! Orgs, and the deletion of everything of an org or an agent.
 
+use std::time::Duration;
+
+use nas_cron::db::{Db, DbOptions};
+use nas_cron::domain::quota::DefaultQuotas;
+use nas_cron::operations::Operations;
+use nas_cron::operations::orgs::DeletionOf;
+use nas_cron_protocol::OrgId;
 use serde_json::{Value, json};
 
 use super::fixture::Admin;
@@ -73,8 +80,8 @@ async fn org_is_deleted_with_everything_after_a_count() {
     let admin = stocked().await;
     let before = rows(&admin).await;
     let plan = admin.ok("POST", DELETIONS, Some(&json!({"org_id": "org-1"}))).await;
-    assert_eq!(plan["found"], json!({"agents": 1, "jobs": 2, "attempts": 5100}));
-    assert_eq!(plan["deleted"], json!({"agents": 0, "jobs": 0, "attempts": 0}));
+    assert_eq!(plan["found"], json!({"agents": 1, "jobs": 2, "attempts": 5100, "settings": 3, "events": 0}));
+    assert_eq!(plan["deleted"], json!({"agents": 0, "jobs": 0, "attempts": 0, "settings": 0, "events": 0}));
     assert_eq!(rows(&admin).await, before, "a count changes nothing");
     let confirmed = |plan: &Value| json!({"org_id": "org-1", "confirm": plan["confirm"]});
     // Another agent has registered since.
@@ -83,11 +90,66 @@ async fn org_is_deleted_with_everything_after_a_count() {
     assert!(problem.starts_with("confirm: what would be deleted has changed"), "{problem}");
     let plan = admin.ok("POST", DELETIONS, Some(&json!({"org_id": "org-1"}))).await;
     let report = admin.ok("POST", DELETIONS, Some(&confirmed(&plan))).await;
-    assert_eq!(report["deleted"], json!({"agents": 2, "jobs": 2, "attempts": 5100}));
+    assert_eq!(report["deleted"], json!({"agents": 2, "jobs": 2, "attempts": 5100, "settings": 3, "events": 0}));
     assert_eq!(report["confirm"], json!(null));
     let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
     assert_eq!(left, [1, 1, 5100, 1, 0, 1, 1], "org-2 keeps everything");
     admin.refused(404, "POST", DELETIONS, Some(&confirmed(&plan))).await;
+}
+
+#[tokio::test]
+async fn deletion_in_several_requests_ends_with_the_settings_and_can_be_interrupted() {
+    let admin = stocked().await;
+    admin
+        .world
+        .sql(
+            "INSERT INTO events (event_id, type, org_id, occurred_at, last_at, count, data)
+             SELECT gen_random_uuid(), 'one_shot.stuck', o, now(), now(), 1, '{}'
+             FROM generate_series(1, 1200), unnest(ARRAY['org-1', 'org-2']) AS o;
+             INSERT INTO quotas (scope, scope_id, jobs) VALUES ('org', 'org-1', 7)",
+        )
+        .await;
+    let options = DbOptions {
+        url: admin.world.url.clone().into(),
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(30),
+    };
+    let operations = Operations::new(Db::new(&options).unwrap(), DefaultQuotas { instance: 1, org: 1 });
+    let of = DeletionOf::Org(OrgId::new("org-1").unwrap());
+    let mut report = operations.plan_deletion(&of).await.unwrap();
+    assert_eq!((report.found.settings, report.found.events), (4, 1200));
+    let mut requests = 0;
+    while let Some(confirm) = &report.confirm {
+        requests += 1;
+        assert!(requests < 20, "{report:?}");
+        // As after an interruption, the settings are still there to count.
+        assert!(operations.plan_deletion(&of).await.unwrap().found.settings == 4);
+        report = operations.delete_for(&of, confirm, Duration::ZERO).await.unwrap();
+    }
+    assert!(requests > 3, "{requests}");
+    assert_eq!(report.deleted.settings, 4);
+    let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
+    assert_eq!(left, [1, 1, 5100, 1, 0, 1, 1], "org-2 keeps everything");
+    let events: Vec<Option<String>> =
+        sqlx::query_scalar("SELECT DISTINCT org_id FROM events").fetch_all(&admin.world.pool).await.unwrap();
+    assert_eq!(events, [Some("org-2".to_owned())]);
+    assert!(operations.plan_deletion(&of).await.is_err(), "nothing is left");
+}
+
+#[tokio::test]
+async fn settings_of_an_org_without_agents_are_deleted() {
+    let admin = stocked().await;
+    admin.world.sql("DELETE FROM instances WHERE org_id = 'org-1'").await;
+    let plan = admin.ok("POST", DELETIONS, Some(&json!({"org_id": "org-1"}))).await;
+    assert_eq!((&plan["found"]["agents"], &plan["found"]["settings"]), (&json!(0), &json!(3)), "{plan}");
+    let (_, out, _) = admin.world.settings.run(&["orgs", "delete", "org-1"]).await;
+    assert!(out.contains("There are 0 agents, 0 jobs, 0 attempts and 3 settings of org org-1."), "{out}");
+    let body = json!({"org_id": "org-1", "confirm": plan["confirm"]});
+    let report = admin.ok("POST", DELETIONS, Some(&body)).await;
+    assert_eq!((&report["deleted"]["settings"], &report["confirm"]), (&json!(3), &json!(null)));
+    let webhooks: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE org_id = 'org-1'").fetch_one(&admin.world.pool).await.unwrap();
+    assert_eq!(webhooks, 0);
 }
 
 #[tokio::test]

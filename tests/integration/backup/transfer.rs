@@ -14,6 +14,7 @@ use nas_cron_testing::world::{World, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::io::AsyncWriteExt;
 
 use crate::database_faults::fixture::{address_of, at};
 
@@ -70,7 +71,7 @@ async fn export_is_imported_elsewhere_once_and_fires_there() {
         .await;
     let (status, exported, _) = world.settings.run(&["export", "-"]).await;
     assert!(status.success());
-    assert!(!exported.contains("PRIVATE KEY") && exported.lines().count() == 9, "{exported}");
+    assert!(!exported.contains("PRIVATE KEY") && exported.lines().count() == 10, "{exported}");
     let overdue = fire_at(-60_000);
     let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let moved = lines.iter().map(|line| {
@@ -151,11 +152,17 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
     let file = Scratch::file("resumed", "");
     let partial = Scratch(format!("{}.partial", file.path()).into());
     let (code, said, whole) = exported(&world.settings, &file, &[]).await;
-    assert_eq!((code, whole.lines().count()), (Some(0), 13), "{said}");
+    assert_eq!((code, whole.lines().count()), (Some(0), 14), "{said}");
     let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "callback URLs may be secret");
 
-    let lines: Vec<_> = whole.split_inclusive('\n').collect();
+    let mut lines: Vec<_> = whole.split_inclusive('\n').collect();
+    let end = lines.pop().unwrap();
+    assert_eq!(end, "{\"kind\":\"end\"}\n");
+    // Complete but for its name: the end is written anew.
+    std::fs::write(partial.path(), &whole).unwrap();
+    let (_, said, resumed) = exported(&world.settings, &file, &["--resume"]).await;
+    assert!(said.contains("after line 13,") && resumed == whole, "{said}{resumed}");
     for kept in 0..=lines.len() {
         // With a half line, as a killed process leaves it.
         let half = lines.get(kept).map_or("", |line| &line[..line.len() / 2]);
@@ -163,6 +170,7 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
         let (code, said, resumed) = exported(&world.settings, &file, &["--resume"]).await;
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains(&format!("after line {kept},")), "{said}");
+        let resumed = resumed.strip_suffix(end).expect(&resumed).to_owned();
         let (before, after) = resumed.split_at(lines[..kept].concat().len());
         assert_eq!(before, lines[..kept].concat());
         // Some agents are there twice.
@@ -332,6 +340,35 @@ async fn one_shot_that_an_agent_has_armed_since_is_kept() {
     assert!(ok, "{report}");
     assert_eq!((&report["kept"], &report["armed"]), (&json!(1), &json!(0)));
     assert_eq!(world.listed("job").await.unwrap().1["fire_at"], json!(at));
+}
+
+#[tokio::test]
+async fn import_from_a_pipe_notices_an_export_that_broke_off() {
+    let world = World::new().await;
+    world.arm("job", 3_600_000).await;
+    let (_, exported, _) = world.settings.run(&["export", "-"]).await;
+    let piped = async |text: &str| {
+        let mut command = tokio::process::Command::from(world.settings.command(&["import", "-", "--json"]));
+        let mut import = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = import.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).await.unwrap();
+        drop(stdin);
+        let ended = import.wait_with_output().await.unwrap();
+        (ended.status.success(), serde_json::from_slice::<Value>(&ended.stdout).unwrap())
+    };
+    let (ok, report) = piped(&exported).await;
+    assert!(ok && report["unchanged"] == 2, "{report}");
+    for broken in [exported.replace("{\"kind\":\"end\"}\n", ""), String::new()] {
+        let (ok, report) = piped(&broken).await;
+        assert!(!ok, "{report}");
+        let problem = report["bad"][0]["problem"].as_str().unwrap();
+        assert!(problem.starts_with("the export broke off"), "{report}");
+    }
+    // Nothing is skipped without a word.
+    let file = Scratch::file("short", &exported);
+    let (report, ok) = import(&world.settings, &file, &["--from-line", "99"]).await;
+    assert!(!ok, "{report}");
+    assert_eq!(report["bad"][0]["problem"], "--from-line 99: the file has 3 lines");
 }
 
 #[tokio::test]

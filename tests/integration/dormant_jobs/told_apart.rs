@@ -61,10 +61,14 @@ async fn withheld_job_is_reported_when_it_is_no_longer_withheld() {
         assert_eq!(shown["why"]["code"], "dormant");
         let why = shown["why"]["text"].as_str().unwrap();
         assert!(why.contains("dormant") && (why.contains("disabled") || why.contains("on hold")), "{why}");
+        // However long it is stopped, it does not close.
+        chains.sql("UPDATE awaited_rearms SET dormant_since = now() - interval '20 days'").await;
+        assert_eq!(changes(&chains).await, []);
         chains.sql(resume).await;
         assert_eq!(reason(&chains, "job").await.as_deref(), Some("silent"));
         assert_eq!(changes(&chains).await, [(DormancyChange::Dormant, "job".to_owned())]);
-        assert_eq!(changes(&chains).await, [], "it is reported once");
+        assert_eq!(changes(&chains).await, [], "it is reported once, and its 14 days begin");
+        assert_eq!(reason(&chains, "job").await.as_deref(), Some("silent"));
     }
 }
 

@@ -179,6 +179,26 @@ async fn nothing_is_stored_without_webhooks() {
 }
 
 #[tokio::test]
+async fn outage_of_a_fleet_of_many_orgs_with_webhooks_is_grouped_within_the_deadline() {
+    let facts = Facts::new().await;
+    facts
+        .sql(
+            "INSERT INTO webhooks (url, secret_nonce, secret, org_id)
+             SELECT 'https://hook.example', '', '', 'org-' || n FROM generate_series(1, 3000) n;
+             INSERT INTO instances (instance_id, org_id) SELECT 'many-' || n, 'org-' || n % 3000 + 1 FROM generate_series(1, 60000) n;
+             INSERT INTO event_facts (type, instance_id) SELECT 'instance.became_unreachable', 'many-' || n FROM generate_series(1, 60000) n",
+        )
+        .await;
+    let begun = std::time::Instant::now();
+    let events = facts.sweep(NONE, NONE).await;
+    // The deadline of the statement is 30 s. Comparing each fact with each org takes longer.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(events.len(), 3_001);
+    assert!(events.contains(&("instance.became_unreachable".to_owned(), Some("org-7".to_owned()), 20)));
+    assert_eq!(facts.one::<i64>("SELECT count(*) FROM webhook_deliveries").await, 3_001);
+}
+
+#[tokio::test]
 async fn webhook_gets_only_events_of_its_org_and_types() {
     let world = World::with(at_once).await;
     world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('other', 'org-2')").await;

@@ -70,8 +70,11 @@ pub struct StandingHold {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HoldList {
-    /// The holds, the widest first.
+    /// The holds, the widest first, up to 1,000.
     pub holds: Vec<StandingHold>,
+    /// True if there are more, of agents or of jobs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A scope that is on hold.

@@ -64,6 +64,12 @@ pub struct DeletionCount {
     pub jobs: i64,
     /// Number of attempts in the history.
     pub attempts: i64,
+    /// Number of the org's own settings: its hold, quota, auth profiles and webhooks. Those of an agent go with it.
+    #[serde(default)]
+    pub settings: i64,
+    /// Number of events for the org's webhooks.
+    #[serde(default)]
+    pub events: i64,
 }
 
 /// The plan of a deletion, or its progress.

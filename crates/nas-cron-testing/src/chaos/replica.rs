@@ -66,6 +66,11 @@ impl Replica {
 
     /// Waits until `/readyz` returns 200.
     pub(super) async fn ready(&self) {
+        assert!(self.becomes_ready().await, "a replica never became ready: see {}", self.log.display());
+    }
+
+    /// Waits until `/readyz` returns 200. Returns false if that takes too long.
+    pub(super) async fn becomes_ready(&self) -> bool {
         let probing = async {
             let probe =
                 || self.http.get(format!("{}/readyz", self.url)).timeout(Duration::from_secs(1)).send();
@@ -73,8 +78,7 @@ impl Replica {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let ready = tokio::time::timeout(PATIENCE, probing).await;
-        assert!(ready.is_ok(), "a replica never became ready: see {}", self.log.display());
+        tokio::time::timeout(PATIENCE, probing).await.is_ok()
     }
 
     /// Returns its process ID, if it runs.

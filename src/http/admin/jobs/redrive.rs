@@ -1,7 +1,7 @@
 //! Redrives dead letters: one, selected ones, or all that a filter selects.
 
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
 use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
-use crate::http::noted::Noted;
+use crate::http::noted::Notes;
 use crate::operations::Cursor;
 use crate::operations::jobs::{Redrive, RedriveOf, SELECTED_MAX};
 
@@ -114,8 +114,9 @@ pub(super) struct SelectedJob {
 pub(super) async fn selected(
     State(state): State<AdminState>,
     actor: Actor,
+    notes: Notes,
     body: Result<JsonBody<SelectedJobs>, ApiError>,
-) -> Result<(Extension<Noted>, Json<RedriveReport>), Problem> {
+) -> Result<Json<RedriveReport>, Problem> {
     let SelectedJobs { jobs, per_second } = body?.0;
     if jobs.is_empty() || jobs.len() > SELECTED_MAX {
         let problem = format!("must name 1 to {SELECTED_MAX} jobs");
@@ -126,16 +127,16 @@ pub(super) async fn selected(
         return Err(InvalidField::new("per_second", format!("must be from 1 to {MAX_PER_SECOND}")).into());
     }
     // Not by the instance's own entry, which would show the line to that instance's org: other jobs may be of other orgs.
-    let noted = jobs.iter().fold(Noted::default(), |noted, job| {
-        noted.and_about("job", format_args!("{}/{}", job.instance_id, job.job_id))
-    });
+    for job in &jobs {
+        notes.about("job", format_args!("{}/{}", job.instance_id, job.job_id));
+    }
     let keys = jobs
         .into_iter()
         .map(|job| JobKey { instance_id: job.instance_id.to_string(), job_id: job.job_id.to_string() });
     let wanted = Redrive { of: RedriveOf::Jobs(keys.collect()), per_second };
     let report = redrive(&state, &actor, &wanted, None).await?;
-    let noted = noted.and_detail(format!("redriven: {}", report.redriven));
-    Ok((Extension(noted), report))
+    notes.detail(format!("redriven: {}", report.redriven));
+    Ok(report)
 }
 
 async fn redrive(

@@ -74,7 +74,7 @@ pub(in crate::http::ops) async fn show(
         |text: &str| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page"));
     let before: Option<i64> = params.text("before").map(cursor).transpose()?;
     let org = session.actor.org_filter();
-    let webhooks = ops.admin.webhooks.list(org).await?;
+    let (webhooks, _) = ops.admin.webhooks.list(org).await?;
     let filter = EventFilter { kind: known, within: org.map(ToString::to_string), ..EventFilter::default() };
     let events = ops.admin.webhooks.events(&filter, before, PER_PAGE).await?;
     let next = events.next.map(|next| {
