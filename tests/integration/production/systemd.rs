@@ -117,8 +117,8 @@ async fn watchdog_of_another_process_gets_no_reports() {
     assert!(service.wait().await.success());
 }
 
-/// Runs `systemd-analyze` on copies of the units whose program exists, with the drop-in of docs/production.md. Returns `None` where it is not installed, which is
-/// a failure where tests must be complete.
+/// Runs `systemd-analyze` on copies of the units whose program exists, with the drop-in of docs/production.md. Returns
+/// `None` where it is not installed, which is a failure where tests must be complete.
 fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
     let folder = Folder::new();
     let units: Vec<_> = UNITS.iter().map(|unit| folder.0.join(unit)).collect();
