@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 # Builds the binary, then a small image with it and the system's TLS certificates. Runs as an unprivileged user.
+# The workflows use the compiler of this image: raise both together.
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*

@@ -113,13 +113,13 @@ fn manifests_are_valid_for_the_oldest_and_the_newest_kubernetes() {
     Service cron-nas-cron-metrics: valid
     Deployment cron-nas-cron: valid
     Ingress cron-nas-cron: valid
-    HTTPRoute cron-nas-cron: custom resource
-    PrometheusRule cron-nas-cron-alerts: 30 rules
-    PrometheusRule cron-nas-cron-recording: 20 rules
-    ServiceMonitor cron-nas-cron: custom resource
+    HTTPRoute cron-nas-cron: valid
+    PrometheusRule cron-nas-cron-alerts: valid
+    PrometheusRule cron-nas-cron-recording: valid
+    ServiceMonitor cron-nas-cron: valid
     Pod cron-nas-cron-doctor: valid
     Job cron-nas-cron-migrate: valid
-    ExternalSecret cron-nas-cron-settings: custom resource
+    ExternalSecret cron-nas-cron-settings: valid
     ");
 }
 
@@ -127,6 +127,29 @@ fn manifests_are_valid_for_the_oldest_and_the_newest_kubernetes() {
 fn manifest_with_an_unknown_field_is_invalid() {
     let (are_valid, lines) = validated(&rendered(&LEAST).replacen("replicas: 3", "replica: 3", 1));
     assert!(!are_valid && lines.contains("Deployment cron-nas-cron: Kubernetes 1.27: "), "{lines}");
+}
+
+#[test]
+fn custom_resource_with_an_unknown_field_is_invalid() {
+    let manifests = rendered(&ALL);
+    for (kind, field, misspelt) in [
+        ("HTTPRoute cron-nas-cron", "timeouts: ", "timeout: "),
+        ("ServiceMonitor cron-nas-cron", "relabelings:", "relabelling:"),
+        ("PrometheusRule cron-nas-cron-alerts", "labels: { severity", "label: { severity"),
+        ("ExternalSecret cron-nas-cron-settings", "deletionPolicy: ", "deletePolicy: "),
+    ] {
+        assert!(manifests.contains(field), "{field} in {manifests}");
+        let (are_valid, lines) = validated(&manifests.replacen(field, misspelt, 1));
+        let wanted = format!("{kind}: Additional properties are not allowed");
+        assert!(!are_valid && lines.contains(&wanted), "{wanted} in {lines}");
+    }
+}
+
+#[test]
+fn custom_resource_without_a_schema_is_invalid() {
+    let (are_valid, lines) =
+        validated(&rendered(&ALL).replacen("kind: ServiceMonitor", "kind: PodMonitor", 1));
+    assert!(!are_valid && lines.contains("PodMonitor cron-nas-cron: custom_resources.json has"), "{lines}");
 }
 
 #[test]
@@ -152,11 +175,40 @@ fn pods_have_no_privileges_and_time_to_drain() {
 
 #[test]
 fn numbers_and_switches_of_the_settings_keep_their_text() {
-    let manifests = rendered(&[LEAST[0], LEAST[1], "config.in_flight_max=2000000", "config.own_portal=true"]);
-    for (name, value) in [("IN_FLIGHT_MAX", "2000000"), ("OWN_PORTAL", "true")] {
-        let wanted = format!("- name: NAS_CRON_{name}\n              value: \"{value}\"");
-        assert!(manifests.contains(&wanted), "{wanted} in {manifests}");
+    let settings = [("in_flight_max", "2000000"), ("own_portal", "true"), ("traces_sample_ratio", "0.1")];
+    // --set-json makes numbers, as a file of values does; --set makes a text of 0.1.
+    for option in ["--set", "--set-json"] {
+        let values: Vec<_> = settings.iter().map(|(key, value)| format!("config.{key}={value}")).collect();
+        let mut command = vec!["template", "cron"];
+        command.extend(values.iter().flat_map(|value| [option, value.as_str()]));
+        let output = helm(&command, &LEAST);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let manifests = String::from_utf8(output.stdout).expect("a text");
+        for (key, value) in settings {
+            let name = key.to_uppercase();
+            let wanted = format!("- name: NAS_CRON_{name}\n              value: \"{value}\"");
+            assert!(manifests.contains(&wanted), "{option}: {wanted} in {manifests}");
+        }
     }
+}
+
+#[test]
+fn notes_warn_of_a_network_policy_that_keeps_prometheus_out() {
+    let notes = |values: &[&str]| {
+        let values = [&LEAST[..], values].concat();
+        let output = helm(&["install", "cron", "--dry-run=client", "--namespace", "agents"], &values);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("a text");
+        text.split_once("\nNOTES:\n").expect("notes").1.to_owned()
+    };
+    let warning = "lets only the namespace agents scrape the metrics";
+    let monitor = "metrics.serviceMonitor.enabled=true";
+    let allowed = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring";
+    assert!(notes(&[monitor]).contains(warning));
+    for silent in [&[][..], &[monitor, allowed], &[monitor, "networkPolicy.enabled=false"]] {
+        assert!(!notes(silent).contains(warning), "{silent:?}");
+    }
+    assert!(notes(&["migration.activeDeadlineSeconds=600"]).contains("--namespace agents --timeout 900s"));
 }
 
 #[test]

@@ -104,6 +104,18 @@ fn rules_pass_the_checks_and_cases_of_promtool() {
 }
 
 #[test]
+fn buckets_are_found_by_their_labels_of_prometheus_2_and_3() {
+    // Prometheus 3 stores le="1" as le="1.0".
+    let text = [RECORDING, ALERTS, DASHBOARD].map(uncommented).concat();
+    let selectors: Vec<_> = text.split("le=").skip(1).collect();
+    assert!(selectors.len() > 5, "{selectors:?}");
+    for selector in selectors {
+        let value = selector.trim_start_matches(['~', '\\', '"']);
+        assert!(selector.starts_with('~') && value.starts_with("1|1[.]0"), "le={selector}");
+    }
+}
+
+#[test]
 fn every_alert_has_cases_in_which_it_fires_and_is_silent() {
     let cases: Vec<_> = CASES.lines().filter_map(|line| line.trim().strip_prefix("- name: ")).collect();
     for alert in alerts() {

@@ -45,6 +45,21 @@ fn actions_are_pinned_to_a_commit_and_name_its_version() {
 }
 
 #[test]
+fn workflows_use_the_compiler_of_the_image() {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).expect("text");
+    let image = dockerfile.lines().find_map(|line| line.strip_prefix("FROM rust:")).expect("a stage");
+    let version = image.split('-').next().expect("a version");
+    let pinned = format!("\n  RUSTUP_TOOLCHAIN: '{version}'\n");
+    for path in workflows() {
+        let workflow = fs::read_to_string(&path).expect("text");
+        assert!(workflow.contains(&pinned), "{}: no line {pinned:?}", path.display());
+        for line in workflow.lines().filter(|line| line.contains("rustup toolchain install ")) {
+            assert!(line.contains("install \"$RUSTUP_TOOLCHAIN\" "), "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
 fn archive_has_the_binary_its_pages_and_completions_and_a_checksum() {
     let folder = std::env::temp_dir().join(format!("nas-cron-dist-{:016x}", rand::random::<u64>()));
     fs::create_dir(&folder).expect("a new folder");

@@ -13,6 +13,8 @@ use nas_cron_testing::world::World;
 use rustix::process::Signal;
 
 const UNITS: [&str; 2] = ["nas-cron.service", "nas-cron-migrate.service"];
+const UNIT: &str = include_str!("../../../deploy/systemd/nas-cron.service");
+const PAGE: &str = include_str!("../../../docs/production.md");
 
 /// A folder that is removed with the test.
 struct Folder(PathBuf);
@@ -115,8 +117,8 @@ async fn watchdog_of_another_process_gets_no_reports() {
     assert!(service.wait().await.success());
 }
 
-/// Runs `systemd-analyze` on copies of the units whose program exists. Returns `None` where it is not installed, which is
-/// a failure where tests must be complete.
+/// Runs `systemd-analyze` on copies of the units whose program exists, with the drop-in of docs/production.md. Returns
+/// `None` where it is not installed, which is a failure where tests must be complete.
 fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
     let folder = Folder::new();
     let units: Vec<_> = UNITS.iter().map(|unit| folder.0.join(unit)).collect();
@@ -127,6 +129,9 @@ fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
         assert!(text.contains("=/usr/local/bin/nas-cron "), "{unit} names the program");
         std::fs::write(copy, text.replace("/usr/local/bin/nas-cron", program.to_str().unwrap())).unwrap();
     }
+    let drop_in = PAGE.split_once("\n```ini\n").and_then(|(_, rest)| rest.split_once("\n```"));
+    std::fs::create_dir(folder.0.join("nas-cron.service.d")).expect("a new folder");
+    std::fs::write(folder.0.join("nas-cron.service.d/secrets.conf"), drop_in.expect("a drop-in").0).unwrap();
     let output = Command::new("systemd-analyze").args(arguments).args(&units).output().ok();
     let is_complete = std::env::var_os("CI").is_some() || Path::new("/etc/debian_version").exists();
     assert!(output.is_some() || !is_complete, "systemd-analyze is missing: `make systemd` installs it");
@@ -148,5 +153,17 @@ fn units_expose_little_of_the_machine() {
     // From 0 (best) to 100; 11 is reached, and the network alone costs 9 of them.
     if let Some((low, text)) = analyze(&["security", "--offline=true", "--no-pager", "--threshold=12"]) {
         assert!(low, "{text}");
+    }
+}
+
+#[test]
+fn commands_of_the_documentation_have_the_secrets_of_the_unit() {
+    let secrets: Vec<_> = UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")).collect();
+    assert_eq!(secrets.len(), 2, "{secrets:?}");
+    for secret in secrets {
+        let (variable, credential) = secret.split_once("=%d/").expect("a credential");
+        let line = format!("\n{variable}=/etc/nas-cron/{credential}\n");
+        assert!(PAGE.contains(&line), "docs/production.md lacks {line:?}");
+        assert!(UNIT.contains(&format!("\nLoadCredential={credential}:/etc/nas-cron/{credential}\n")));
     }
 }

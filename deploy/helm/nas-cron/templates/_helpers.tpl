@@ -89,11 +89,11 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end -}}
 
-{{/* The settings that every command of nas-cron needs. */}}
+{{/* The settings that every command of nas-cron needs. Numbers of a values file are floats, and 2000000 must not become 2e+06. */}}
 {{- define "nas-cron.environment" -}}
 {{- range $setting, $value := .Values.config }}
 - name: NAS_CRON_{{ upper $setting }}
-  value: {{ if kindIs "float64" $value }}{{ $value | int64 | toString | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}
+  value: {{ if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $value | int64 | toString | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}
 {{- end }}
 {{- range $setting, $_ := include "nas-cron.secretFiles" . | fromYaml }}
 - name: NAS_CRON_{{ upper $setting }}_FILE

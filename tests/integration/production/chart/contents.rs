@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::{ALL, LEAST, rendered};
 use crate::production::yaml::documents;
 
+const ALERTS: &str = include_str!("../../../../deploy/prometheus/rules/alerts.yaml");
+const RECORDING: &str = include_str!("../../../../deploy/prometheus/rules/recording.yaml");
+
 /// The rendered manifests.
 struct Manifests(Vec<Value>);
 
@@ -138,4 +141,30 @@ fn prometheus_finds_the_metrics_service() {
         let labels = &manifests.one("Service", other)["metadata"]["labels"];
         assert_ne!(labels["app.kubernetes.io/component"], "metrics", "{other}");
     }
+    // Alerts are by job: those of two deployments must differ, also with the same name in two namespaces.
+    let label = json!([{"targetLabel": "job", "replacement": "agents/cron-nas-cron"}]);
+    assert_eq!(monitor["endpoints"][0]["relabelings"], label);
+    for (end, rules) in [("alerts", ALERTS), ("recording", RECORDING)] {
+        assert_eq!(manifests.one("PrometheusRule", end)["spec"], documents(rules)[0], "{end}");
+    }
+}
+
+#[test]
+fn route_of_the_relay_waits_for_the_end_of_an_attempt() {
+    let route = |paths: &str| -> Vec<(Value, Value)> {
+        let manifests = Manifests::of(&[&ALL[..], &[paths]].concat());
+        let rules = &manifests.one("HTTPRoute", "nas-cron")["spec"]["rules"];
+        let rules = rules.as_array().expect("rules").iter();
+        rules.map(|rule| (rule["matches"][0]["path"].clone(), rule["timeouts"]["request"].clone())).collect()
+    };
+    let path = |kind: &str, value: &str| json!({"type": kind, "value": value});
+    let found = route("paths={/api/agent-cron/,/api/oauth/}");
+    assert_eq!(
+        found,
+        [
+            (path("Exact", "/api/agent-cron/relay"), json!("60s")),
+            (path("PathPrefix", "/api/agent-cron/"), json!("20s")),
+        ]
+    );
+    assert_eq!(route("paths={/api/oauth/}"), [(path("PathPrefix", "/api/oauth/"), json!("20s"))]);
 }
