@@ -183,7 +183,10 @@ async fn list(json: bool, on: &Operator, out: &mut dyn Write) -> anyhow::Result<
     let now = on.now().await?;
     out.write_all(holds_table(&list.holds, now).as_bytes())?;
     if list.more {
-        writeln!(out, "There are more holds, of agents or of jobs: `nas-cron jobs list --parked hold` lists what they hold.")?;
+        writeln!(
+            out,
+            "There are more holds, of agents or of jobs: `nas-cron jobs list --parked hold` lists what they hold."
+        )?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::directory::again;
 use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 
 /// Maximum number of one-shots of a backend that a dry run counts: about a second.
-pub const PLANNED: i64 = wake_ups::COUNTED;
+pub const PLANNED: i64 = wake_ups::MOST_LEFT;
 
 /// The operations on the scheduler backends, with those that are configured here.
 #[derive(Clone, Debug)]

@@ -401,7 +401,7 @@ impl World {
 
     async fn nudge(&self, db: &Db) {
         let key = JobKey { instance_id: self.instance.to_string(), job_id: self.job.to_string() };
-        if let Some(found) = jobs::by_keys(db, &[key]).await.unwrap().first() {
+        if let Some(found) = jobs::by_keys(db, &[key], None).await.unwrap().first() {
             let seen = found.last_started_at;
             dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id, seen).await.unwrap();
         }

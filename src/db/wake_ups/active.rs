@@ -159,9 +159,9 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
 }
 
 /// Maximum number of each kind that [`left`] counts: about a second.
-pub const COUNTED: i64 = 3_000_000;
+pub const MOST_LEFT: i64 = 3_000_000;
 
-/// Counts the steps left of a move, limited to one-shots that were armed before `armed_before`. Counts at most [`COUNTED`] of each
+/// Counts the steps left of a move, limited to one-shots that were armed before `armed_before`. Counts at most [`MOST_LEFT`] of each
 /// kind.
 pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
     Ok(sqlx::query_as!(
@@ -202,7 +202,7 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
         armed_before,
         BUILT_IN_LOOP_WITHIN,
         STAYS_WITHIN,
-        COUNTED,
+        MOST_LEFT,
     )
     .fetch_one(db)
     .await?)

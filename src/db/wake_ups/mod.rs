@@ -21,7 +21,9 @@ pub mod direct;
 pub mod orders;
 
 pub(in crate::db) use self::active::STAYS_WITHIN;
-pub use self::active::{activate, activate_after, active, concerned, find_active, left, move_to_active};
+pub use self::active::{
+    MOST_LEFT, activate, activate_after, active, concerned, find_active, left, move_to_active,
+};
 pub(super) use self::claim::graces;
 pub use self::claim::{take, take_over_missed};
 pub use self::counts::{counts, untold};

@@ -115,12 +115,14 @@ pub async fn list(db: &Db, org_id: Option<&str>, listed: Listed, limit: i64) -> 
     let rows = sqlx::query_as!(
         Row,
         r#"
-        SELECT w.webhook_id, w.url, w.description, w.org_id, w.types, w.ended_by AS "ended_by: WebhookEnd", w.ended_at,
-               w.failing_since, w.failures, w.next_attempt_at, w.last_status, w.last_error,
+        SELECT w.webhook_id AS "webhook_id!", w.url AS "url!", w.description, w.org_id, w.types,
+               w.ended_by AS "ended_by: WebhookEnd", w.ended_at, w.failing_since, w.failures AS "failures!",
+               w.next_attempt_at AS "next_attempt_at!", w.last_status, w.last_error,
                (SELECT count(*) FROM (
                     SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending'
                     LIMIT $5 /* pending */) s) AS "pending!",
-               CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until, w.created_at
+               CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until,
+               w.created_at AS "created_at!"
         FROM (
             (SELECT * FROM webhooks WHERE $2::uuid IS NOT NULL AND webhook_id = $2 /* webhook_id */
                                       AND ($1::text IS NULL OR org_id = $1 /* org_id */))

@@ -1,7 +1,7 @@
 //! `/api/admin/auth-profiles`: the known auth profiles and defaults of the service, of an org and of an instance.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
 use nas_cron_protocol::{AuthPlace, AuthProfile, InstanceId, OrgId};
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ async fn forget(
     notes: &Notes,
 ) -> Answer {
     let auth = only(query)?;
-    for auth in &auth {
+    if let Some(auth) = &auth {
         notes.about("auth", auth);
     }
     let forgotten = profiles.forget(&place, auth.as_ref(), actor.org_filter()).await?;

@@ -1,7 +1,7 @@
 //! `/api/admin/backends`: the scheduler backends, and the switch to another one.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use nas_cron_protocol::BackendName;
 use serde::Deserialize;
 use tracing::info;

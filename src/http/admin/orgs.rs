@@ -1,7 +1,7 @@
 //! `/api/admin/orgs` and `/api/admin/deletions`: orgs, and the deletion of everything of an org or an agent.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use nas_cron_protocol::admin_api::{DeletionReport, Org, OrgPage};
 use nas_cron_protocol::{InstanceId, OrgId};
 use serde::Deserialize;

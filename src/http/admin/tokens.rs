@@ -1,8 +1,8 @@
 //! `/api/admin/tokens`: creates, lists and revokes admin tokens.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::Json;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{Fields, InvalidField, OrgId};
 use secrecy::ExposeSecret;
@@ -93,7 +93,8 @@ pub(super) async fn create(
     let wanted = wanted(Fields::from_map(body?.0)).map_err(super::agents::invalid)?;
     notes.about("token", &wanted.name);
     notes.about("role", wanted.role);
-    for org_id in &wanted.org_id {
+    // Without one, a caller with an org creates a token of that org.
+    if let Some(org_id) = wanted.org_id.as_ref().or(actor.org_filter()) {
         notes.about("org_id", org_id);
     }
     let (token, stored) = state.tokens.create(&actor, wanted).await?;

@@ -1,10 +1,10 @@
 //! `/api/admin/webhooks` and `/api/admin/events`: webhooks, their deliveries, and events.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use nas_cron_protocol::{Fields, FieldsError, OrgId};
 use serde_json::{Map, Value};
 use tracing::info;
@@ -146,7 +146,7 @@ pub(super) async fn create(
             Err(refuse("org_id", "must be the org of the admin token"))?;
         }
     }
-    for org_id in &wanted.org_id {
+    if let Some(org_id) = &wanted.org_id {
         notes.about("org_id", org_id);
     }
     let created = state.webhooks.create(wanted).await?;

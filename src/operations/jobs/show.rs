@@ -87,7 +87,8 @@ impl Operations {
         let mut around = circumstances::of_job(&self.db, instance_id, job_id).await?;
         let now = directory::now(&self.db).await?;
         // The hold of the service is its operators': a caller of one org learns neither its reason nor how to end it.
-        let by_others = self.org().is_some() && around.holds.first().is_some_and(|hold| hold.scope == HoldScope::All);
+        let by_others =
+            self.org().is_some() && around.holds.first().is_some_and(|hold| hold.scope == HoldScope::All);
         if by_others {
             around.holds[0].reason = None;
         }

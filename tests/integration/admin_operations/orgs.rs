@@ -90,7 +90,10 @@ async fn org_is_deleted_with_everything_after_a_count() {
     assert!(problem.starts_with("confirm: what would be deleted has changed"), "{problem}");
     let plan = admin.ok("POST", DELETIONS, Some(&json!({"org_id": "org-1"}))).await;
     let report = admin.ok("POST", DELETIONS, Some(&confirmed(&plan))).await;
-    assert_eq!(report["deleted"], json!({"agents": 2, "jobs": 2, "attempts": 5100, "settings": 3, "events": 0}));
+    assert_eq!(
+        report["deleted"],
+        json!({"agents": 2, "jobs": 2, "attempts": 5100, "settings": 3, "events": 0})
+    );
     assert_eq!(report["confirm"], json!(null));
     let left = rows(&admin).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>();
     assert_eq!(left, [1, 1, 5100, 1, 0, 1, 1], "org-2 keeps everything");
@@ -147,8 +150,10 @@ async fn settings_of_an_org_without_agents_are_deleted() {
     let body = json!({"org_id": "org-1", "confirm": plan["confirm"]});
     let report = admin.ok("POST", DELETIONS, Some(&body)).await;
     assert_eq!((&report["deleted"]["settings"], &report["confirm"]), (&json!(3), &json!(null)));
-    let webhooks: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE org_id = 'org-1'").fetch_one(&admin.world.pool).await.unwrap();
+    let webhooks: i64 = sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE org_id = 'org-1'")
+        .fetch_one(&admin.world.pool)
+        .await
+        .unwrap();
     assert_eq!(webhooks, 0);
 }
 

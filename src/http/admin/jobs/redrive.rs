@@ -1,7 +1,7 @@
 //! Redrives dead letters: one, selected ones, or all that a filter selects.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use nas_cron_protocol::admin_api::RedriveReport;
 use nas_cron_protocol::{InstanceId, InvalidField, JobId};
 use serde::Deserialize;
