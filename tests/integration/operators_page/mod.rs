@@ -9,6 +9,7 @@ mod lists;
 mod matrix;
 mod now;
 mod pages;
+mod search;
 mod service;
 mod sessions;
 mod story;

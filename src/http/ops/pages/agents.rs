@@ -21,6 +21,8 @@ use crate::http::ops::view::{
 
 /// Agents of a page.
 const PER_PAGE: u32 = 100;
+/// Orgs that the field for an org suggests.
+const SUGGESTED_ORGS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
@@ -31,6 +33,11 @@ struct AgentsPage {
     disabled: bool,
     unreachable: bool,
     is_filtered: bool,
+    /// True if this is not the first page.
+    is_later: bool,
+    /// True if the search does not list all callbacks that match.
+    more_callbacks: bool,
+    orgs: Vec<String>,
     rows: Vec<Row>,
     next: Option<String>,
     command: Option<Html>,
@@ -74,6 +81,8 @@ pub(in crate::http::ops) async fn show(
     }
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let page = operations.agents(&filter, PER_PAGE, after).await?;
+    let more_callbacks = operations.has_more_callbacks(&filter).await?;
+    let orgs = operations.orgs(SUGGESTED_ORGS, None).await?.orgs;
     let mut kept: Vec<_> = [("search", search), ("org_id", org)]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -92,6 +101,9 @@ pub(in crate::http::ops) async fn show(
         disabled,
         unreachable,
         is_filtered: !kept.is_empty(),
+        is_later: after.is_some(),
+        more_callbacks,
+        orgs: orgs.into_iter().map(|org| org.org_id).collect(),
         rows: page.agents.iter().map(|agent| row(agent, quotas, session.now)).collect(),
         next: page
             .next
