@@ -51,6 +51,7 @@ impl Found<'_> {
             ("overdue", diagnosis::overdue(*oldest_overdue, self.grace)),
             ("dead letters", diagnosis::dead_letters(counts.dead, counts.stuck)),
             ("dormant jobs", diagnosis::dormant(dormant)),
+            ("unreachable agents", diagnosis::unreachable(counts.unreachable)),
             ("holds", diagnosis::holds(holds, all_holds, *at)),
             ("webhooks", diagnosis::webhooks(self.webhooks, self.has_key_encryption_key)),
             ("quotas", diagnosis::quotas(self.nearly_used)),

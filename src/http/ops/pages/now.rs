@@ -108,6 +108,7 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
         "overdue" => (OVERDUE, "Overdue one-shots"),
         "dead letters" => (ENDED, "Dead letters and stuck one-shots"),
         "dormant jobs" => (DORMANT, "Dormant jobs"),
+        "unreachable agents" => (UNREACHABLE, "Unreachable agents"),
         "holds" => (HOLDS, "Holds"),
         "webhooks" => ("/ops/events", "Webhooks"),
         "signing key" => ("/ops/backends#keys", "Signing keys"),
