@@ -5,6 +5,7 @@ mod browser;
 mod commands;
 pub(crate) mod fixture;
 mod forms;
+mod history;
 mod lists;
 mod matrix;
 mod now;
