@@ -30,7 +30,7 @@ pub fn logins(lost: &[String]) -> Finding {
     }
     Finding::warning(
         format!("ended, because a spent refresh token was presented: {}", named(lost)),
-        "remove the second copy of the agent's home; then create a new login with `nas-cron agents enroll`",
+        "remove the second copy of the agent's home; then create a new login: `nas-cron agents enroll --help` shows how",
     )
 }
 
@@ -44,7 +44,7 @@ pub fn homes(alternating: &[String]) -> Finding {
             "the callback moves back and forth, two homes seem to share an identity: {}",
             named(alternating)
         ),
-        "`nas-cron agents show` names both callbacks; give each home an instance of its own",
+        "`nas-cron agents show INSTANCE_ID` names both callbacks; give each home an instance of its own",
     )
 }
 

@@ -36,6 +36,8 @@ pub(super) async fn perform(
             }
         }
         "dismiss_job" => {
+            // A dormancy after a later delivery is another one.
+            operations.require_current(&agent, &job, form.schedule_id()?).await?;
             operations.dismiss_job(&agent, &job).await?;
             "The job is not shown as dormant any more.".to_owned()
         }

@@ -9,6 +9,12 @@ pub(in crate::http::ops) fn shown(command: &CommandLine) -> Html {
     copyable(&command.to_string())
 }
 
+/// A pipeline that runs a command for each job of a list, with a button that copies it. `each` reads the list and prints commands,
+/// in the language of jq, whose `@sh` quotes the IDs.
+pub(in crate::http::ops) fn for_each(list: &CommandLine, each: &str) -> Html {
+    copyable(&format!("{list} --json | jq -r '{each}' | sh"))
+}
+
 /// A command as [`CommandLine`] displays it, with a button that copies it.
 pub(super) fn copyable(command: &str) -> Html {
     let command = escaped(command);
