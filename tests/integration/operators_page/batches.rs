@@ -299,7 +299,13 @@ async fn selected_job_that_was_armed_again_is_neither_held_nor_dismissed() {
 
     super::story::quiet(&ops, "nightly").await;
     let page = operator.get(&super::fixture::job("nightly")).await;
-    ops.world.sql("UPDATE one_shots SET schedule_id = gen_random_uuid() WHERE job_id = 'nightly'").await;
+    // Delivered and dormant once more.
+    ops.world
+        .sql(
+            "UPDATE one_shots SET schedule_id = '00000000-0000-4000-8000-000000000001' WHERE job_id = 'nightly';
+             UPDATE awaited_rearms SET schedule_id = '00000000-0000-4000-8000-000000000001' WHERE job_id = 'nightly'",
+        )
+        .await;
     let stale = operator.done("dismiss_job", &page.form("dismiss_job")).await;
     assert!(stale.html.contains("Nothing was changed.") && stale.html.contains("current one-shot is"), "{}", stale.html);
     let dismissed = operator.done("dismiss_job", &stale.form("dismiss_job")).await;
@@ -326,4 +332,27 @@ async fn a_page_of_jobs_with_the_longest_ids_can_be_selected() {
     assert!(confirm.status == 200 && confirm.html.contains("100 jobs"), "{} {}", confirm.status, confirm.html);
     let done = operator.done("hold_job", &confirm.form("hold_job")).await;
     assert!(done.html.contains("100 jobs changed."), "{}", done.html);
+}
+
+#[tokio::test]
+async fn groups_of_dead_letters_that_have_no_room_are_announced() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    dead(&ops, &[("template", "error 0")]).await;
+    ops.world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, dead_since,
+                                    last_error)
+             SELECT instance_id, 'job-' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, 'dead', now(),
+                    'error ' || n
+             FROM one_shots, generate_series(1, 100) n",
+        )
+        .await;
+    let page = operator.get("/ops/dead-letters").await;
+    assert_eq!(page.html.matches("data-label=\"Number\"").count(), 100, "{}", page.html);
+    assert!(page.html.contains("These are the 100 largest groups."), "{}", page.html);
+    let list = operator.get("/ops/jobs?state=dead%2Cstuck").await;
+    assert!(list.status == 200 && list.html.contains("rel=\"next\""), "{}", list.html);
+    ops.world.sql("DELETE FROM one_shots WHERE job_id = 'job-7'").await;
+    assert!(!operator.get("/ops/dead-letters").await.html.contains("These are the 100 largest"));
 }
