@@ -126,7 +126,7 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
             found.extend(faults(&tab, path, window).await);
         }
         tab.goto(&ops.url("/ops/jobs")).await;
-        for checkbox in ["nightly", &long] {
+        for checkbox in ["nightly", long.as_str()] {
             tab.check(&format!("input[aria-label='Select job {checkbox}']")).await;
         }
         tab.click("button:text-is('Selected …')").await;
@@ -168,7 +168,7 @@ async fn pages_without_anything_are_accessible_and_fit() {
             "/ops/audit?actor=nobody",
         ] {
             assert_eq!(tab.goto(&ops.url(path)).await, 200, "{path}");
-            assert!(tab.count(".empty, .plot-empty").await + u64::from(path == "/ops/backends") > 0, "{path}");
+            assert!(tab.count(".empty, .plot-empty").await > 0, "{path}");
             found.extend(faults(&tab, path, window).await);
         }
         found.extend(tab.problems().await);
@@ -191,6 +191,5 @@ async fn short_ids_have_one_line_beside_long_texts() {
         let cell = format!("tr:has-text('price-watch') td[data-label={label}] .id");
         assert_eq!(tab.lines(&cell).await, 1, "{label}");
     }
-    assert!(tab.lines("tr:has-text('xxx') td[data-label=Job] .id").await > 1);
     assert_eq!(tab.overflow().await, 0);
 }

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_base::terminal::{relative, span};
+use nas_cron_base::terminal::span;
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
@@ -115,13 +115,14 @@ pub(in crate::http::ops) async fn show(
 }
 
 fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
-    let outage = of.unreachable_since.map(|since| format!("unreachable for {}", span(now - since)));
-    let busy = of.busy_until.map(|until| format!("asked to wait, tried again {}", relative(now, until)));
+    let at = |words, at| Html::joined([text(words), when(at, now)]);
+    let outage = of.unreachable_since.map(|since| at("unreachable since ", since));
+    let busy = of.busy_until.map(|until| at("asked to wait, tried again ", until));
     let skew = of
         .skew_guard_ms
         .map(|ms| format!("clock is slow: fires {} later", span(TimeDelta::milliseconds(ms.into()))));
-    let last = of.last_contact_at.map(|at| Html::joined([text("last contact "), when(at, now)]));
-    outage.into_iter().chain(busy).chain(skew).map(|line| text(&line)).chain(last).collect()
+    let last = of.last_contact_at.map(|last| at("last contact ", last));
+    outage.into_iter().chain(busy).chain(skew.as_deref().map(text)).chain(last).collect()
 }
 
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {

@@ -37,6 +37,8 @@ struct EventsPage {
     webhooks: Vec<WebhookRow>,
     kind: String,
     kinds: &'static [&'static str],
+    /// True if this is not the first page.
+    is_later: bool,
     rows: Vec<EventRow>,
     next: Option<String>,
     commands: [Html; 2],
@@ -48,7 +50,7 @@ struct WebhookRow {
     scope: Html,
     types: String,
     badge: (Tone, String),
-    pending: i64,
+    pending: Html,
     last: Html,
     next: Html,
 }
@@ -87,6 +89,7 @@ pub(in crate::http::ops) async fn show(
         webhooks: webhooks.iter().map(|webhook| webhook_row(webhook, session.now)).collect(),
         kind: kind.unwrap_or_default().to_owned(),
         kinds: EventType::WORDS,
+        is_later: before.is_some(),
         rows: events.items.iter().map(|event| event_row(event, session.now)).collect(),
         next,
         commands: [
@@ -102,14 +105,14 @@ pub(in crate::http::ops) async fn show(
 }
 
 fn webhook_row(of: &Webhook, now: DateTime<Utc>) -> WebhookRow {
-    let name = of.webhook_id.to_string();
+    let page = with_query("/ops/webhook", [("webhook_id", of.webhook_id.to_string().as_str())]);
     WebhookRow {
-        url: link(&with_query("/ops/webhook", [("webhook_id", name.as_str())]), &shown_url(of)),
+        url: link(&page, &shown_url(of)),
         description: of.description.as_deref().map_or_else(Html::dash, text),
         scope: scope(of),
         types: types(of),
         badge: state(of),
-        pending: of.pending,
+        pending: link(&page, &text(&of.pending.to_string())),
         last: last_result(of),
         next: when_any(of.next_attempt_at, now),
     }
