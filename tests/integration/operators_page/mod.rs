@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 mod forms;
 mod history;
 mod lists;
+mod live;
 mod matrix;
 mod now;
 mod pages;
