@@ -153,9 +153,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
     let wide = filter.search.as_ref().filter(|_| agent_search::is_wide(filter));
     let found = match (&filter.instance_id, wide) {
         (Some(one), _) => Some(vec![one.to_string()]),
-        (None, Some(search)) => {
-            Some(agent_search::matching(db, search, filter.enabled, after, limit).await?)
-        }
+        (None, Some(search)) => Some(agent_search::matching(db, search, filter.enabled, after, limit).await?),
         (None, None) if filter.unreachable => Some(unreachable(db, filter, after, limit).await?),
         (None, None) => None,
     };

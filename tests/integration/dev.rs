@@ -174,8 +174,14 @@ fn link_that_dev_prints_signs_in_once() {
         };
         let signed_in = sign_in().await;
         assert_eq!(signed_in.status(), 303);
-        let cookie = signed_in.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie");
-        let jobs = client().get(format!("{base}/ops/jobs")).header("cookie", cookie).send().await.expect("an answer");
+        let cookie =
+            signed_in.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie");
+        let jobs = client()
+            .get(format!("{base}/ops/jobs"))
+            .header("cookie", cookie)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(jobs.status(), 200);
         assert_eq!(sign_in().await.status(), 401, "it was used");
     });

@@ -245,7 +245,11 @@ async fn selected_dead_letters_are_redriven_if_they_are_still_those_seen_each_wi
     let list = operator.get("/ops/jobs").await;
     let form = [with(&selection(&list), "operation", "redrive_jobs"), boxes(&list)].concat();
     let confirm = operator.post("/ops/batch", &form).await;
-    assert!(confirm.html.contains("data-copy=\"nas-cron jobs redrive --per-second 4 inst-1 a b c\""), "{}", confirm.html);
+    assert!(
+        confirm.html.contains("data-copy=\"nas-cron jobs redrive --per-second 4 inst-1 a b c\""),
+        "{}",
+        confirm.html
+    );
     // Its agent arms it again meanwhile, and it ends once more.
     ops.world.sql("UPDATE one_shots SET schedule_id = gen_random_uuid() WHERE job_id = 'b'").await;
     let done = operator.done("redrive_jobs", &confirm.form("redrive_jobs")).await;
@@ -307,7 +311,11 @@ async fn selected_job_that_was_armed_again_is_neither_held_nor_dismissed() {
         )
         .await;
     let stale = operator.done("dismiss_job", &page.form("dismiss_job")).await;
-    assert!(stale.html.contains("Nothing was changed.") && stale.html.contains("current one-shot is"), "{}", stale.html);
+    assert!(
+        stale.html.contains("Nothing was changed.") && stale.html.contains("current one-shot is"),
+        "{}",
+        stale.html
+    );
     let dismissed = operator.done("dismiss_job", &stale.form("dismiss_job")).await;
     assert!(dismissed.html.contains("The job is not shown as dormant any more."), "{}", dismissed.html);
 }
@@ -329,7 +337,12 @@ async fn a_page_of_jobs_with_the_longest_ids_can_be_selected() {
     let list = operator.get("/ops/jobs").await;
     let form = [with(&selection(&list), "operation", "hold_job"), boxes(&list)].concat();
     let confirm = operator.post("/ops/batch", &form).await;
-    assert!(confirm.status == 200 && confirm.html.contains("100 jobs"), "{} {}", confirm.status, confirm.html);
+    assert!(
+        confirm.status == 200 && confirm.html.contains("100 jobs"),
+        "{} {}",
+        confirm.status,
+        confirm.html
+    );
     let done = operator.done("hold_job", &confirm.form("hold_job")).await;
     assert!(done.html.contains("100 jobs changed."), "{}", done.html);
 }

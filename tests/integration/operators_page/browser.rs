@@ -162,10 +162,10 @@ async fn pages_without_anything_are_accessible_and_fit() {
             "/ops/jobs?state=dead",
             "/ops/dead-letters",
             "/ops/agents",
-            "/ops/agents?search=nobody",
+            "/ops/agents?search=none",
             "/ops/holds",
             "/ops/events",
-            "/ops/audit?actor=nobody",
+            "/ops/audit?actor=none",
         ] {
             assert_eq!(tab.goto(&ops.url(path)).await, 200, "{path}");
             assert!(tab.count(".empty, .plot-empty").await > 0, "{path}");

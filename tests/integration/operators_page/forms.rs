@@ -83,7 +83,8 @@ async fn form_whose_browser_leaves_is_carried_out_and_answered() {
     assert!(left.is_err(), "the cancel waits for the lock");
     slow.rollback().await.unwrap();
     eventually("the form is answered", async || {
-        (ops.count("operator_submissions WHERE outcome = 'done' AND answer IS NOT NULL").await == 1).then_some(())
+        (ops.count("operator_submissions WHERE outcome = 'done' AND answer IS NOT NULL").await == 1)
+            .then_some(())
     })
     .await;
     assert!(ops.world.listed("job").await.is_none());
@@ -91,6 +92,25 @@ async fn form_whose_browser_leaves_is_carried_out_and_answered() {
     assert_eq!((lines.len(), &lines[0]["outcome"]), (1, &"done".into()), "{lines:?}");
     let again = operator.done("cancel_job", &form).await;
     assert!(again.html.contains("The job is cancelled."), "{}", again.html);
+}
+
+#[tokio::test]
+async fn only_a_refusal_is_said_to_have_changed_nothing() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let operator = ops.admin().await;
+    for (number, outcome) in ["done", "refused", "failed"].into_iter().enumerate() {
+        let id = Uuid::from_u128(number as u128);
+        ops.world
+            .sql(&format!(
+                "INSERT INTO operator_submissions (session_hash, submission_id, outcome, answer)
+                 SELECT session_hash, '{id}', '{outcome}', 'the answer' FROM operator_sessions"
+            ))
+            .await;
+        let page = operator.get(&format!("{}&sent={id}", job("job"))).await;
+        assert!(page.html.contains("the answer"), "{}", page.html);
+        assert_eq!(page.html.contains("Nothing was changed."), outcome == "refused", "{}", page.html);
+    }
 }
 
 #[tokio::test]

@@ -283,12 +283,15 @@ async fn empty_lists_name_the_reason() {
     let (_, hook) = ops.world.service.admin("POST", "/api/admin/webhooks", Some(&hook)).await;
     let webhook = format!("/ops/webhook?webhook_id={}&before=1", hook["webhook_id"].as_str().unwrap());
     for (path, words) in [
-        ("/ops/events?type=dead_letter.created", "No event of this type has happened since a webhook exists."),
+        (
+            "/ops/events?type=dead_letter.created",
+            "No event of this type has happened since a webhook exists.",
+        ),
         ("/ops/events?before=1", "No earlier event is kept."),
         ("/ops/events?before=1&type=dead_letter.created", "No earlier event of this type is kept."),
         ("/ops/audit?before=1", "No earlier line is kept."),
-        ("/ops/audit?before=1&actor=nobody", "No earlier line matches."),
-        ("/ops/audit?actor=nobody", "No line matches"),
+        ("/ops/audit?before=1&actor=none", "No earlier line matches."),
+        ("/ops/audit?actor=none", "No line matches"),
         (&webhook, "No earlier delivery is kept."),
     ] {
         let page = operator.get(path).await;
@@ -314,11 +317,13 @@ async fn numbers_of_a_hold_lead_to_what_they_count() {
     assert_eq!(cells.len(), 4, "{}", page.html);
     for cell in cells {
         let cell = cell.split("</td>").next().unwrap();
-        let links: Vec<_> = cell.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let links: Vec<_> =
+            cell.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
         assert_eq!(links.len(), 3, "{cell}");
         for (link, is_listed) in links.into_iter().zip([true, true, false]) {
             let list = operator.get(&super::fixture::unescaped(link)).await;
-            let has_it = list.html.contains("<code class=\"id\">one</code>") || list.html.contains("<code class=\"id\">inst-1</code>");
+            let has_it = list.html.contains("<code class=\"id\">one</code>")
+                || list.html.contains("<code class=\"id\">inst-1</code>");
             let is_agent = list.html.contains("<code class=\"id whole\">inst-1</code>");
             assert!(list.status == 200 && (has_it || is_agent) == is_listed, "{link}: {}", list.html);
         }

@@ -1,4 +1,4 @@
-//! What the database reads for pages that refresh themselves, counted by the plans that it reports.
+//! Statements for pages that refresh themselves, counted by the plans that the database reports.
 
 use nas_cron_testing::service::{ADMIN_TOKEN, Service};
 use nas_cron_testing::world::eventually;
@@ -63,5 +63,8 @@ async fn page_that_many_operators_watch_is_read_once_besides_their_sessions() {
     .await;
     let (_, others) = statements(&service, "/ops/job");
     // Once more if the 5 s were over meanwhile.
-    assert!(others <= 2 * once, "{others} statements of 30 refreshes, {once} of a visit, {sessions} of sessions");
+    assert!(
+        others <= 2 * once,
+        "{others} statements of 30 refreshes, {once} of a visit, {sessions} of sessions"
+    );
 }

@@ -114,7 +114,16 @@ async fn filters_are_urls_and_bad_ones_are_explained() {
     let page = typed("instance_id=inst-1").await;
     assert_eq!(page.html.matches("data-label=\"Job\"").count(), 3, "{}", page.html);
     assert!(page.html.contains("nas-cron jobs list --instance inst-1"), "{}", page.html);
-    for suggested in ["agent:inst-1", "job:two", "parked:hold", "next-from:"] {
+    for suggested in [
+        "agent:inst-1",
+        "job:two",
+        "parked:hold",
+        "next-from:",
+        "expired",
+        "status:",
+        "error-group:",
+        "no-error",
+    ] {
         assert!(page.html.contains(&format!("<option value=\"{suggested}\">")), "{suggested}: {}", page.html);
     }
     assert!(typed("instance_id=unknown").await.html.contains("No job matches"));

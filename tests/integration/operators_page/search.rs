@@ -5,9 +5,7 @@ use super::fixture::{Operator, Ops, Page, unescaped};
 /// Returns the agents of a page.
 fn names(page: &Page) -> Vec<String> {
     let cells = page.html.split("data-label=\"Agent\">").skip(1);
-    cells
-        .map(|cell| unescaped(cell.split("</code>").next().unwrap().rsplit('>').next().unwrap()))
-        .collect()
+    cells.map(|cell| unescaped(cell.split("</code>").next().unwrap().rsplit('>').next().unwrap())).collect()
 }
 
 /// Returns the agents of all pages of a list.
@@ -47,7 +45,9 @@ async fn search_with_many_hits_is_complete_and_finds_an_agent_of_any_org() {
     assert_eq!(all, sorted, "in one order, without repetitions");
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&org_id=org-1").await.len(), 2);
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&disabled=true").await.len(), 15);
-    ops.world.sql("UPDATE instances SET unreachable_since = now() WHERE instance_id LIKE 'agent-%0' AND enabled").await;
+    ops.world
+        .sql("UPDATE instances SET unreachable_since = now() WHERE instance_id LIKE 'agent-%0' AND enabled")
+        .await;
     let unreachable = ops.count("instances WHERE unreachable_since IS NOT NULL").await;
     assert_eq!(unreachable, 135);
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&unreachable=true").await.len(), 135);

@@ -11,7 +11,9 @@ const DISPLAYS: [&str; 2] = ["WAYLAND_DISPLAY", "DISPLAY"];
 
 /// Opens a URL, if stdout is a terminal on a machine with a display. It is printed anyway, so a failure is not reported.
 pub(super) fn open(url: &str) {
-    let Some(program) = program(output::stdout().is_terminal(), |name| std::env::var_os(name)) else { return };
+    let Some(program) = program(output::stdout().is_terminal(), |name| std::env::var_os(name)) else {
+        return;
+    };
     let child = Command::new(program)
         .arg(url)
         .stdin(Stdio::null())

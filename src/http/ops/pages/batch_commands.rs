@@ -134,9 +134,13 @@ mod tests {
             one_shot: ScheduleId(Uuid::from_u128(1)),
         };
         let jobs = [seen("b", "1"), seen("-a", "2"), seen("b", "--all")];
-        let lines = |operation| of_jobs(operation, &jobs, 7).lines.iter().map(Html::to_string).collect::<String>();
+        let lines =
+            |operation| of_jobs(operation, &jobs, 7).lines.iter().map(Html::to_string).collect::<String>();
         let redrive = lines("redrive_jobs");
-        for line in ["nas-cron jobs redrive --per-second 7 -- -a 2", "nas-cron jobs redrive --per-second 7 -- b 1 --all"] {
+        for line in [
+            "nas-cron jobs redrive --per-second 7 -- -a 2",
+            "nas-cron jobs redrive --per-second 7 -- b 1 --all",
+        ] {
             assert!(redrive.contains(&format!("data-copy=\"{line}\"")), "{line}: {redrive}");
         }
         assert_eq!(lines("cancel_job").matches("data-copy").count(), 3);
@@ -155,7 +159,10 @@ mod tests {
         let mut stuck = JobFilter::default();
         stuck.set("state", "stuck").unwrap();
         let redrive = of_matching("redrive_jobs", &stuck, "9").lines[0].to_string();
-        assert!(redrive.contains("jobs redrive --per-second 9 -- \\(.[0].instance_id) \\(map(.job_id))"), "{redrive}");
+        assert!(
+            redrive.contains("jobs redrive --per-second 9 -- \\(.[0].instance_id) \\(map(.job_id))"),
+            "{redrive}"
+        );
     }
 
     #[test]

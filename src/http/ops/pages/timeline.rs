@@ -128,7 +128,8 @@ fn arms(story: &JobStory, job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
 /// True if an operator has fired a one-shot before its instant.
 fn is_fired(changes: &[AuditLine], schedule_id: ScheduleId) -> bool {
     let id = schedule_id.to_string();
-    let mut fires = changes.iter().filter(|line| line.action == "fire_job" && line.outcome == AuditOutcome::Done);
+    let mut fires =
+        changes.iter().filter(|line| line.action == "fire_job" && line.outcome == AuditOutcome::Done);
     fires.any(|line| line.subject.get("schedule_id") == Some(&id))
 }
 
