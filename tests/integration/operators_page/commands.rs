@@ -21,7 +21,8 @@ fn words(command: &str) -> Vec<String> {
 
 /// Fails unless the command line has such a command, with these words.
 fn require_valid(command: &str) -> Vec<String> {
-    let words = words(command);
+    // Of a pipeline, the list that it begins with.
+    let words = words(command.split(" | jq ").next().unwrap());
     if let Err(error) = Cli::command().try_get_matches_from(&words) {
         // A fix may name a command with its help.
         assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{command}: {error}");
@@ -75,6 +76,33 @@ async fn command_with_the_id_of_an_agent_is_one_command_about_it() {
     }
     let path = "/ops/agent?instance_id=nas-cron+hold+--all";
     assert_eq!(commands(&operator.get(path).await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn command_for_all_matching_jobs_is_about_each_of_them() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    for name in ["it's", "--all", "a b"] {
+        ops.armed(name).await;
+    }
+    let (status, list) = ops.world.service.admin("GET", "/api/admin/jobs?instance_id=inst-1", None).await;
+    assert_eq!(status, 200, "{list}");
+    for operation in ["hold_job", "release_job", "fire_job", "cancel_job"] {
+        let page = operator.get(&format!("/ops/batch?operation={operation}&instance_id=inst-1")).await;
+        let commands = commands(&page);
+        assert_eq!(commands.len(), 1, "{}", page.html);
+        require_valid(&commands[0]);
+        // The list of the command, with the shell left out: it would run them.
+        let jq = commands[0].split(" | ").nth(1).unwrap();
+        let shell = format!("{jq} <<'END'\n{list}\nEND");
+        let output = std::process::Command::new("sh").args(["-c", &shell]).output().unwrap();
+        let lines: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+        assert_eq!(lines.len(), 3, "{shell}: {output:?}");
+        for (line, name) in lines.into_iter().zip(["--all", "a b", "it's"]) {
+            let words = require_valid(line);
+            assert!(words.iter().any(|word| word == name || *word == format!("--job={name}")), "{words:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when, when_any, with_query,
+    CommandLine, Html, agent, id, link, plots, scheduled, searched, shown, text, when, when_any, with_query,
 };
 
 /// Agents of a page.
@@ -40,7 +40,7 @@ struct AgentsPage {
     orgs: Vec<String>,
     rows: Vec<Row>,
     next: Option<String>,
-    command: Option<Html>,
+    command: Html,
 }
 
 struct Row {
@@ -109,7 +109,7 @@ pub(in crate::http::ops) async fn show(
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.is_none().then(|| shown(&list)),
+        command: search.map_or_else(|| shown(&list), |search| searched(&list, search)),
     };
     Ok(rendered(&shown_page))
 }
