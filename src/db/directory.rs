@@ -190,7 +190,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                 (SELECT instance_id FROM instances
                  WHERE $6 IS NULL AND $1 IS NULL AND $2 IS FALSE AND NOT enabled AND instance_id > COALESCE($3, '')
                    AND ($7 IS NULL OR starts_with(instance_id, $7) OR EXISTS (
-                       SELECT FROM unnest($8) AS c(beginning) WHERE starts_with(callback_url, c.beginning)))
+                       SELECT FROM unnest($8::text[]) AS c(beginning) WHERE starts_with(callback_url, c.beginning)))
                  ORDER BY instance_id LIMIT $4)
             )
             SELECT s.* FROM candidates JOIN instance_status s USING (instance_id)
