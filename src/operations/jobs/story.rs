@@ -7,7 +7,8 @@ use nas_cron_protocol::admin_api::{Attempt, JobDetails};
 use nas_cron_protocol::{FireOutcome, InstanceId, JobId};
 
 use super::history::cursor_after;
-use crate::db::audit;
+use crate::db::{audit, circumstances};
+use crate::domain::HoldScope;
 use crate::domain::audit::{AuditFilter, AuditLine};
 use crate::domain::recurrence::{CONSIDERED, Expectation, PastArm, expectation, weekdays};
 use crate::operations::{OperationResult, Operations};
@@ -28,6 +29,8 @@ pub struct JobStory {
     pub recurrence: Option<Expectation>,
     /// The days of the week of its latest fires.
     pub weekdays: Vec<Weekday>,
+    /// True if the job itself is on hold.
+    pub is_held: bool,
     /// Changes by operators, the latest first.
     pub changes: Vec<AuditLine>,
 }
@@ -40,6 +43,8 @@ impl Operations {
         details.attempts.truncate(ATTEMPTS as usize);
         let last = details.attempts.last().filter(|_| more);
         let earlier = last.map(|last| cursor_after(instance_id, job_id, last));
+        let around = circumstances::of_job(&self.db, instance_id, job_id).await?;
+        let is_held = around.holds.iter().any(|hold| hold.scope == HoldScope::Job);
         let arms = past_arms(&details.attempts);
         let delivered_at = arms.iter().filter_map(|arm| arm.delivered_at).max();
         let recurrence = delivered_at.and_then(|delivered_at| expectation(&arms, delivered_at));
@@ -55,7 +60,7 @@ impl Operations {
         let mut changes = audit::list(&self.db, &of_job, None, LINES).await?;
         changes.extend(audit::list(&self.db, &of_several, None, LINES).await?);
         changes.sort_unstable_by_key(|line| std::cmp::Reverse(line.id));
-        Ok(JobStory { details, earlier, recurrence, weekdays: weekdays(&arms), changes })
+        Ok(JobStory { details, earlier, recurrence, weekdays: weekdays(&arms), is_held, changes })
     }
 }
 

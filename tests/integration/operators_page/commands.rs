@@ -42,8 +42,8 @@ async fn command_with_the_id_of_an_agent_is_one_command_about_it() {
         let page = operator.get(&job(name)).await;
         assert_eq!(page.status, 200, "{}", page.html);
         let found = commands(&page);
-        // Redrive is in the fix and in the actions; the others are hold, release, cancel and show.
-        assert_eq!(found.len(), 6, "{found:?}");
+        // Redrive is in the fix and in the actions; the others are hold, cancel and show.
+        assert_eq!(found.len(), 5, "{found:?}");
         for command in found {
             let words = require_valid(&command);
             let is_about = words.iter().any(|word| word == name || word.ends_with(&format!("={name}")));
@@ -59,7 +59,7 @@ async fn command_with_the_id_of_an_agent_is_one_command_about_it() {
         assert_eq!(require_valid(&unescaped(shown)).last().map(String::as_str), Some(name));
         assert_eq!(
             commands(&notice).len(),
-            6,
+            5,
             "nothing of the notice is copied with a click: {}",
             notice.html
         );

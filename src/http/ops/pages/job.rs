@@ -68,7 +68,7 @@ pub(in crate::http::ops) async fn show(
         question: "Why has it not fired?",
         badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
         state: reason(&details.why.text, current.and_then(|job| job.last_error.as_deref())),
-        actions: actions(&session, &instance_id, &job_id, current),
+        actions: actions(&session, &instance_id, &job_id, current, story.is_held),
         facts: ("One-shot", facts(details, session.now)),
         audit: with_query(
             "/ops/audit",
@@ -143,7 +143,13 @@ fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> 
 }
 
 /// Returns the actions that fit the job's state and that the operator may carry out.
-fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Option<&Job>) -> Vec<Action> {
+fn actions(
+    session: &Session,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    job: Option<&Job>,
+    is_held: bool,
+) -> Vec<Action> {
     let (agent, name) = (instance_id.as_str(), job_id.as_str());
     let on_job = |operation, label, verb| {
         let line = jobs::command(verb, agent, name);
@@ -177,13 +183,13 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
         }
     }
     let on = |verb| CommandLine::new(verb).option("--instance", agent).option("--job", name);
-    let hold = on("hold").option("--reason", "REASON");
-    let hold = Action::offered(session, "hold_job", "Hold", &hold)
-        .map(|action| action.about("instance_id", agent).about("job_id", name).with_reason());
-    let release = on("release");
-    let release = Action::offered(session, "release_job", "End its hold", &release)
-        .map(|action| action.about("instance_id", agent).about("job_id", name));
-    found.extend([hold, release]);
+    let switch = if is_held {
+        Action::offered(session, "release_job", "End its hold", &on("release"))
+    } else {
+        let hold = on("hold").option("--reason", "REASON");
+        Action::offered(session, "hold_job", "Hold", &hold).map(Action::with_reason)
+    };
+    found.push(switch.map(|action| action.about("instance_id", agent).about("job_id", name)));
     if job.is_some() {
         found.push(on_job("cancel_job", "Cancel", "cancel").map(|action| {
             action.warned("The one-shot is deleted: the job does not fire until its agent arms it again.")
