@@ -12,7 +12,7 @@ mod webhooks;
 
 use serde::Serialize;
 
-pub use self::agents::{READ, homes, logins};
+pub use self::agents::{READ, homes, logins, unreachable};
 pub use self::backends::{switch, wake_ups};
 pub use self::encryption::encryption;
 pub use self::jobs::{READ_HOLDS, dead_letters, dormant, holds, overdue};

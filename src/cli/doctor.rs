@@ -112,6 +112,7 @@ const LAST: &[Check] = checks![
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
     "dormant jobs", Schema, work::dormant;
+    "unreachable agents", Schema, work::unreachable;
     "holds", Schema, work::holds;
     "webhooks", Schema, webhooks::webhooks;
     "traces", Nothing, traces::collector;

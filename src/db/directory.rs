@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::execute::Transaction;
-use super::{Db, DbResult};
+use super::{Db, DbResult, agent_search};
 use crate::domain::PortalDenial;
 use crate::domain::registration::{Agent, AgentFilter, AgentSearch, Deleted, Registration, Verdict};
 
@@ -150,17 +150,15 @@ impl From<PutRow> for Verdict {
 
 /// Returns at most `limit` instances in the order of their ids, starting after `after`.
 pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64) -> DbResult<Vec<Agent>> {
-    let mut found = match &filter.search {
-        Some(search) => Some(matching(db, search).await?),
-        None => None,
+    let wide = filter.search.as_ref().filter(|_| agent_search::is_wide(filter));
+    let found = match (&filter.instance_id, wide) {
+        (Some(one), _) => Some(vec![one.to_string()]),
+        (None, Some(search)) => Some(agent_search::matching(db, search, filter.enabled, after, limit).await?),
+        (None, None) if filter.unreachable => Some(unreachable(db, filter, after, limit).await?),
+        (None, None) => None,
     };
-    if let Some(one) = filter.instance_id.as_ref().map(InstanceId::as_str) {
-        found.get_or_insert_with(|| vec![one.to_owned()]).retain(|id| id == one);
-    }
-    if filter.unreachable {
-        found = Some(unreachable(db, filter, found.as_deref(), after, limit).await?);
-    }
-    Ok(sqlx::query_as!(
+    let callbacks = filter.search.as_ref().map(AgentSearch::callbacks);
+    let mut agents = sqlx::query_as!(
         Agent,
         r#"
         SELECT i.instance_id AS "instance_id!", i.org_id AS "org_id!", i.bootstrap_session_id, i.enabled AS "enabled!",
@@ -180,6 +178,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                 UNION ALL
                 (SELECT instance_id FROM instances
                  WHERE $6 IS NULL AND org_id = $1 AND instance_id > COALESCE($3, '') AND ($2::bool IS NULL OR enabled = $2)
+                   AND ($7::text IS NULL OR starts_with(instance_id, $7) OR EXISTS (
+                       SELECT FROM unnest($8::text[]) AS c(beginning) WHERE starts_with(callback_url, c.beginning)))
                  ORDER BY instance_id LIMIT $4)
                 UNION ALL
                 (SELECT instance_id FROM instances
@@ -189,6 +189,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                 UNION ALL
                 (SELECT instance_id FROM instances
                  WHERE $6 IS NULL AND $1 IS NULL AND $2 IS FALSE AND NOT enabled AND instance_id > COALESCE($3, '')
+                   AND ($7 IS NULL OR starts_with(instance_id, $7) OR EXISTS (
+                       SELECT FROM unnest($8::text[]) AS c(beginning) WHERE starts_with(callback_url, c.beginning)))
                  ORDER BY instance_id LIMIT $4)
             )
             SELECT s.* FROM candidates JOIN instance_status s USING (instance_id)
@@ -208,70 +210,47 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         "#,
         filter.org_id.as_ref().or(filter.within.as_ref()).map(OrgId::as_str),
         filter.enabled,
-        after,
+        // Those that were found are after it already, in an order of their own.
+        after.filter(|_| found.is_none()),
         limit,
         filter.within.as_ref().map(OrgId::as_str),
         found.as_deref(),
+        filter.search.as_ref().map(AgentSearch::as_str),
+        callbacks.as_deref(),
     )
     .fetch_all(db)
-    .await?)
+    .await?;
+    if wide.is_some() {
+        agents.sort_unstable_by(|one, other| one.instance_id.cmp(&other.instance_id));
+    }
+    Ok(agents)
 }
 
-/// Returns at most `limit` unreachable instances of a filter after `after`, in the order of their ids: of those in `found`, if
-/// it is given.
+/// Returns at most `limit` unreachable instances of a filter after `after`, in the order of their ids.
 async fn unreachable(
     db: &Db,
     filter: &AgentFilter,
-    found: Option<&[String]>,
     after: Option<&str>,
     limit: i64,
 ) -> DbResult<Vec<String>> {
+    let callbacks = filter.search.as_ref().map(AgentSearch::callbacks);
     Ok(sqlx::query_scalar!(
         r#"
         SELECT instance_id FROM instances
         WHERE unreachable_since IS NOT NULL AND instance_id > COALESCE($1, '') /* after */
           AND ($2::text IS NULL OR org_id = $2) AND ($3::text IS NULL OR org_id = $3 /* within */)
-          AND ($4::bool IS NULL OR enabled = $4) AND ($5::text[] IS NULL OR instance_id = ANY ($5) /* found */)
-        ORDER BY instance_id LIMIT $6
+          AND ($4::bool IS NULL OR enabled = $4)
+          AND ($5::text IS NULL OR starts_with(instance_id, $5) OR EXISTS (
+              SELECT FROM unnest($6::text[]) AS c(beginning) WHERE starts_with(callback_url, c.beginning)))
+        ORDER BY instance_id LIMIT $7
         "#,
         after,
         filter.org_id.as_ref().map(OrgId::as_str),
         filter.within.as_ref().map(OrgId::as_str),
         filter.enabled,
-        found,
+        filter.search.as_ref().map(AgentSearch::as_str),
+        callbacks.as_deref(),
         limit,
-    )
-    .fetch_all(db)
-    .await?)
-}
-
-/// Maximum number of instances that a search finds, by the ID and by the callback.
-const FOUND: i64 = 1_000;
-
-/// Returns the instances whose ID or callback begins with a text.
-async fn matching(db: &Db, search: &AgentSearch) -> DbResult<Vec<String>> {
-    // The last text with this beginning, in the order of bytes.
-    let end = |beginning: &str| format!("{beginning}\u{10ffff}");
-    let callbacks = search.callbacks();
-    let ends: Vec<_> = callbacks.iter().map(|beginning| end(beginning)).collect();
-    Ok(sqlx::query_scalar!(
-        r#"
-        SELECT instance_id AS "instance_id!" FROM (
-            (SELECT instance_id FROM instances WHERE instance_id ~>=~ $1 AND instance_id ~<~ $2 LIMIT $5 /* found */)
-            UNION
-            (SELECT i.instance_id
-             FROM unnest($3::text[], $4::text[]) AS c(beginning, ending) CROSS JOIN LATERAL (
-                 SELECT instance_id FROM instances
-                 WHERE callback_url IS NOT NULL AND callback_url ~>=~ c.beginning AND callback_url ~<~ c.ending
-                 LIMIT $5
-             ) i)
-        ) found
-        "#,
-        search.as_str(),
-        end(search.as_str()),
-        &callbacks,
-        &ends,
-        FOUND,
     )
     .fetch_all(db)
     .await?)

@@ -5,6 +5,7 @@
 pub mod admin_tokens;
 pub mod advice;
 pub mod agent_contact;
+pub mod agent_search;
 pub mod audit;
 pub mod auth_profiles;
 mod batched;

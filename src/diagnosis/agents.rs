@@ -1,6 +1,7 @@
-//! Findings about agents: lost logins, and homes that share an identity.
+//! Findings about agents: outages, lost logins, and homes that share an identity.
 
 use nas_cron_base::terminal::printable;
+use nas_cron_protocol::admin_api::Count;
 
 use super::Finding;
 
@@ -8,6 +9,18 @@ use super::Finding;
 const NAMED: usize = 5;
 /// Number of agents to read: one more than are named shows that there are more.
 pub const READ: i64 = 6;
+
+/// Reports agents whose callback does not answer.
+pub fn unreachable(agents: Count) -> Finding {
+    if agents.is_zero() {
+        return Finding::ok("none");
+    }
+    Finding::warning(
+        format!("{}: of each, one job is tried, and the others wait until it answers", agents.of("agent")),
+        "`nas-cron agents list --unreachable` lists them; check that their gateways run and that the network reaches their \
+         callbacks; their fires follow when they answer",
+    )
+}
 
 /// Reports agents whose login at the built-in portal a reused refresh token ended. They cannot call until they are enrolled
 /// again.
@@ -17,7 +30,7 @@ pub fn logins(lost: &[String]) -> Finding {
     }
     Finding::warning(
         format!("ended, because a spent refresh token was presented: {}", named(lost)),
-        "remove the second copy of the agent's home; then create a new login with `nas-cron agents enroll`",
+        "remove the second copy of the agent's home; then create a new login: `nas-cron agents enroll --help` shows how",
     )
 }
 
@@ -31,7 +44,7 @@ pub fn homes(alternating: &[String]) -> Finding {
             "the callback moves back and forth, two homes seem to share an identity: {}",
             named(alternating)
         ),
-        "`nas-cron agents show` names both callbacks; give each home an instance of its own",
+        "`nas-cron agents show INSTANCE_ID` names both callbacks; give each home an instance of its own",
     )
 }
 
@@ -48,6 +61,15 @@ fn named(agents: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::diagnosis::Status;
+
+    #[test]
+    fn unreachable_agents_are_a_warning() {
+        assert_eq!(unreachable(Count::exactly(0)).status, Status::Ok);
+        let found = unreachable(Count::up_to(10, 10));
+        assert_eq!(found.status, Status::Warning);
+        assert!(found.found.starts_with("10 or more agents: of each"), "{}", found.found);
+        assert!(unreachable(Count::exactly(1)).found.starts_with("1 agent: of each"));
+    }
 
     #[test]
     fn lost_logins_are_named_up_to_a_limit() {

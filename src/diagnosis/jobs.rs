@@ -40,7 +40,7 @@ pub fn dead_letters(dead: Count, stuck: Count) -> Finding {
     }
     Finding::warning(
         format!("{}, {stuck} stuck: these jobs do not run", dead.of("dead letter")),
-        "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive` fires them again",
+        "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive --all` fires all dead letters again",
     )
 }
 
@@ -61,8 +61,8 @@ pub fn dormant(counts: &[(DormantReason, i64)]) -> Finding {
                 "{}: accepted by their agents, and not armed again in time{stopped}",
                 counted(silent, "job")
             ),
-            "`nas-cron jobs list --state dormant` lists them; repair their agents, then `nas-cron jobs nudge` fires a job once \
-             more; `nas-cron jobs dismiss` if one has finished",
+            "`nas-cron jobs list --state dormant` lists them; repair their agents, then `nas-cron jobs nudge INSTANCE_ID JOB_ID` \
+             fires a job once more; `nas-cron jobs dismiss INSTANCE_ID JOB_ID` if one has finished",
         ),
     }
 }
@@ -83,7 +83,8 @@ pub fn holds(holds: &[Hold], count: usize, now: DateTime<Utc>) -> Finding {
     }
     Finding::warning(
         lines.join("\n"),
-        "`nas-cron release` ends a hold; `nas-cron hold list` shows the parked one-shots",
+        "`nas-cron hold list` shows the parked one-shots; `nas-cron release --instance INSTANCE_ID`, `--org` or `--all` ends a \
+         hold",
     )
 }
 

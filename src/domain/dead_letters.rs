@@ -30,8 +30,10 @@ pub struct DeadLetterGroup {
 /// The groups of all dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetters {
-    /// The groups, the largest first.
+    /// The largest groups, the largest first.
     pub groups: Vec<DeadLetterGroup>,
     /// True if there are more dead letters than were examined.
     pub more: bool,
+    /// True if there are smaller groups.
+    pub more_groups: bool,
 }

@@ -3,7 +3,7 @@
 use nas_cron_protocol::{CallbackUrl, InstanceId};
 
 use super::{OperationResult, Operations};
-use crate::db::{agent_contact, logins};
+use crate::db::{agent_contact, agent_search, logins};
 use crate::directory;
 use crate::domain::agent_contact::AgentContact;
 use crate::domain::registration::{AgentFilter, AgentPage, EnabledAgent, MovedAgent, ShownAgent};
@@ -19,6 +19,15 @@ impl Operations {
         let filter = AgentFilter { within: self.org().cloned(), ..filter.clone() };
         let page = directory::list(&self.db, &filter, after, limit).await?;
         Ok(AgentPage { agents: page.items, next: page.next })
+    }
+
+    /// True if more callbacks begin with the text of a search than it examines: its list is not complete.
+    pub async fn has_more_callbacks(&self, filter: &AgentFilter) -> OperationResult<bool> {
+        let filter = AgentFilter { within: self.org().cloned(), ..filter.clone() };
+        match filter.search.as_ref().filter(|_| agent_search::is_wide(&filter)) {
+            Some(search) => Ok(agent_search::has_more_callbacks(&self.db, search).await?),
+            None => Ok(false),
+        }
     }
 
     /// Finds an agent, and its last login at the built-in portal.

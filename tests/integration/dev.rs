@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use nas_cron_testing::service::client;
 use serde_json::Value;
 use sqlx::Connection;
 
@@ -46,6 +47,8 @@ fn text(bytes: &[u8]) -> String {
 /// A running `nas-cron dev --no-demo`, ready for use; killed with the test.
 struct Dev {
     child: Child,
+    /// The link that signs in at the operators' page.
+    sign_in: String,
     /// Kept open, because the process continues to write.
     _stdout: BufReader<ChildStdout>,
 }
@@ -55,12 +58,15 @@ impl Dev {
         let mut command = nas_cron(&["dev", "--no-demo", "--listen", "127.0.0.1:0"], dir);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
+        let (mut line, mut sign_in) = (String::new(), String::new());
         while !line.starts_with("Press ^C to stop") {
             line.clear();
             assert!(stdout.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
+            if let Some(link) = line.trim().strip_prefix("operators ") {
+                link.trim().clone_into(&mut sign_in);
+            }
         }
-        Self { child, _stdout: stdout }
+        Self { child, sign_in, _stdout: stdout }
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -149,6 +155,36 @@ fn dev_whose_reader_has_left_stops_everything_and_ends() {
     // Postgres has stopped: the folder is free.
     let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "1"], &folder.0);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
+fn link_that_dev_prints_signs_in_once() {
+    let folder = Folder::new();
+    let dev = Dev::start(&folder.0);
+    let (page, link) = dev.sign_in.split_once("?link=").expect("a link that signs in");
+    let base = page.strip_suffix("/ops/sign-in").expect("the page of the sign-in");
+    assert_eq!(folder.dev_json()["admin_url"], base);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let shown = client().get(&dev.sign_in).send().await.expect("an answer");
+        assert!(shown.text().await.expect("a page").contains("This link signs you in, once."));
+        let sign_in = async || {
+            let form = client().post(page).header("content-type", "application/x-www-form-urlencoded");
+            form.body(format!("link={link}")).send().await.expect("an answer")
+        };
+        let signed_in = sign_in().await;
+        assert_eq!(signed_in.status(), 303);
+        let cookie =
+            signed_in.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie");
+        let jobs = client()
+            .get(format!("{base}/ops/jobs"))
+            .header("cookie", cookie)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(jobs.status(), 200);
+        assert_eq!(sign_in().await.status(), 401, "it was used");
+    });
 }
 
 #[test]

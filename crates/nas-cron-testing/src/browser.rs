@@ -220,6 +220,16 @@ impl Tab {
         self.call("overflow", json!({})).await.as_i64().expect("a number")
     }
 
+    /// Opens everything that can be unfolded.
+    pub async fn unfold(&self) {
+        self.call("unfold", json!({})).await;
+    }
+
+    /// Returns the number of lines that the text of an element has.
+    pub async fn lines(&self, target: &str) -> u64 {
+        self.call("lines", json!({"target": target})).await.as_u64().expect("a number")
+    }
+
     /// Returns the violations that axe calls serious or critical.
     pub async fn accessibility(&self) -> Vec<String> {
         strings(&self.call("accessibility", json!({})).await)

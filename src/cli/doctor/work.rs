@@ -1,5 +1,5 @@
-//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, homes, quotas,
-//! logins.
+//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, unreachable agents, holds,
+//! homes, quotas, logins.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use nas_cron_protocol::admin_api::Count;
 
 use super::deployment::Deployment;
 use crate::config::PortalJwks;
-use crate::db::{directory, dormant_jobs, fires, holds, logins, overview, quotas, wake_ups};
+use crate::db::{directory, dormant_jobs, fires, holds, logins, outages, overview, quotas, wake_ups};
 use crate::diagnosis::{self, Finding, failed};
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
@@ -37,6 +37,14 @@ pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
 pub(super) async fn dormant(deployment: &Deployment) -> Finding {
     match dormant_jobs::counts(&deployment.db).await {
         Ok(counts) => diagnosis::dormant(&counts),
+        Err(error) => failed(error),
+    }
+}
+
+/// Checks for agents whose callback does not answer.
+pub(super) async fn unreachable(deployment: &Deployment) -> Finding {
+    match outages::withheld(&deployment.db).await {
+        Ok(withheld) => diagnosis::unreachable(Count::exactly(withheld.unreachable)),
         Err(error) => failed(error),
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::dead_letters::{DeadLetterGroup, DeadLetters, GROUPED_BY};
 /// Maximum number of dead letters that are examined.
 const EXAMINED: i64 = 10_000;
 /// Maximum number of groups.
-const GROUPS: i64 = 100;
+const GROUPS: u8 = 100;
 
 /// Groups dead letters and stuck one-shots, of an org or of all.
 pub async fn dead_letters(db: &Db, org_id: Option<&OrgId>) -> DbResult<DeadLetters> {
@@ -41,12 +41,13 @@ pub async fn dead_letters(db: &Db, org_id: Option<&OrgId>) -> DbResult<DeadLette
         org_id.map(OrgId::as_str),
         EXAMINED,
         GROUPED_BY,
-        GROUPS,
+        i64::from(GROUPS) + 1,
     )
     .fetch_all(db)
     .await?;
     let more = rows.first().is_some_and(|row| row.more);
-    let groups = rows.into_iter().map(|row| DeadLetterGroup {
+    let more_groups = rows.len() > usize::from(GROUPS);
+    let groups = rows.into_iter().take(GROUPS.into()).map(|row| DeadLetterGroup {
         state: row.state.0,
         expired: row.expired,
         status: row.last_status,
@@ -56,5 +57,5 @@ pub async fn dead_letters(db: &Db, org_id: Option<&OrgId>) -> DbResult<DeadLette
         first_at: row.first_at,
         last_at: row.last_at,
     });
-    Ok(DeadLetters { groups: groups.collect(), more })
+    Ok(DeadLetters { groups: groups.collect(), more, more_groups })
 }

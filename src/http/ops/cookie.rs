@@ -8,8 +8,9 @@ use crate::operator_sessions::Bearing;
 /// The prefix makes browsers accept it only with `Secure`, for this host and the whole of it. Browsers take loopback
 /// addresses for secure, also without TLS.
 const NAME: &str = "__Host-nas_cron_ops";
-/// `Strict`: no other site can send a request with it, not even by a link.
-const ATTRIBUTES: &str = "Path=/; HttpOnly; Secure; SameSite=Strict";
+/// `Lax`: a link in a chat or a ticket leads a signed-in operator to its page. No other site can change anything with it: a GET
+/// changes nothing, and each form has to prove that it comes from a page of the session ([`super::form`]).
+const ATTRIBUTES: &str = "Path=/; HttpOnly; Secure; SameSite=Lax";
 
 /// The session in a request.
 #[derive(Clone, Debug)]

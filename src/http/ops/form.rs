@@ -12,7 +12,8 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::http::ApiError;
-use crate::http::extract::{body, form};
+use crate::http::extract::body::{self, MAX_BODY};
+use crate::http::extract::form;
 use crate::operator_sessions::Bearing;
 
 /// Field with the token of the session.
@@ -22,6 +23,9 @@ const SUBMISSION_ID: &str = "submission_id";
 /// Field with the page to return to.
 const BACK: &str = "back";
 
+/// Maximum length of a form of a session, in bytes: that of 200 jobs whose agents and IDs have 255 bytes, each encoded as three.
+const MAX_FORM: usize = 512 * 1024;
+
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A form that a page has sent: names and values, in their order.
@@ -29,11 +33,20 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads a form that this service's own page has sent.
+    /// Reads a form that this service's own page has sent, also without a session.
     pub(super) async fn read(request: Request) -> Result<Self, ApiError> {
+        Self::read_up_to(request, MAX_BODY).await
+    }
+
+    /// Reads a form of a session. It may select all jobs of a page, with the longest IDs.
+    pub(super) async fn read_of_session(request: Request) -> Result<Self, ApiError> {
+        Self::read_up_to(request, MAX_FORM).await
+    }
+
+    async fn read_up_to(request: Request, max: usize) -> Result<Self, ApiError> {
         require_same_origin(request.headers())?;
         form::require(request.headers())?;
-        let bytes = body::read(request).await?;
+        let bytes = body::read_up_to(request, max).await?;
         Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
     }
 

@@ -82,6 +82,11 @@ impl Notice {
     pub(super) fn is_problem(&self) -> bool {
         matches!(self.outcome, AuditOutcome::Refused | AuditOutcome::Failed)
     }
+
+    /// True if nothing was changed. After a failure, that is not known.
+    pub(super) const fn changed_nothing(&self) -> bool {
+        matches!(self.outcome, AuditOutcome::Refused)
+    }
 }
 
 /// Everything of a page but its content.

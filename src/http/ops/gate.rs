@@ -34,13 +34,14 @@ pub(super) async fn require(State(ops): State<OpsState>, request: Request, next:
     let by_itself = parts.headers.contains_key(BY_ITSELF);
     let session = match session(&ops, &parts, by_itself).await {
         Ok(Ok(session)) => session,
-        Ok(Err(had_one)) => return signed_out(&parts, had_one, by_itself),
+        Ok(Err(had_one)) => return signed_out(Request::from_parts(parts, body), had_one, by_itself).await,
         Err(error) => return failure::page(ErrorPage::from(error), None, here(&parts)),
     };
     log_fields::actor(&session.actor.name);
     let mut request = Request::from_parts(parts, body);
-    let mut back = session.here();
-    if !request.method().is_safe() {
+    let is_safe = request.method().is_safe();
+    let mut back = way_out(&session.path, &session.query);
+    if !is_safe {
         let form = match form(&mut request, &session).await {
             Ok(form) => form,
             Err(error) => return failure::page(error, Some(&session), Some("/ops")),
@@ -49,14 +50,35 @@ pub(super) async fn require(State(ops): State<OpsState>, request: Request, next:
         request.extensions_mut().insert(form);
     }
     request.extensions_mut().insert(session.clone());
-    failure::dressed(next.run(request).await, Some(&session), Some(&back))
+    let response = next.run(request).await;
+    // A service that failed may show the same page a moment later.
+    let again = (response.status().is_server_error() && is_safe).then(|| session.here());
+    failure::dressed(response, Some(&session), Some(&again.unwrap_or(back)))
+}
+
+/// Parameters that go to another part of a list, or change its filters.
+const STEPS: [&str; 3] = ["add", "after", "before"];
+
+/// Returns the page to return to from one that cannot be shown: the list of its subjects, the same filters, or all of a list.
+fn way_out(path: &str, query: &str) -> String {
+    match path {
+        "/ops/job" | "/ops/batch" => return "/ops/jobs".to_owned(),
+        "/ops/agent" => return "/ops/agents".to_owned(),
+        "/ops/webhook" => return "/ops/events".to_owned(),
+        "/ops/backends/switch" => return "/ops/backends".to_owned(),
+        _ if query.is_empty() => return "/ops".to_owned(),
+        _ => {}
+    }
+    let is_step = |pair: &&str| STEPS.contains(&pair.split('=').next().unwrap_or_default());
+    let (steps, rest): (Vec<_>, Vec<_>) = query.split('&').partition(is_step);
+    if steps.is_empty() || rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) }
 }
 
 /// Takes the form out of a request, and checks that it comes from a page of the session.
 async fn form(request: &mut Request, session: &Session) -> Result<Form, ErrorPage> {
     let mut taken = Request::new(std::mem::take(request.body_mut()));
     request.headers().clone_into(taken.headers_mut());
-    let form = Form::read(taken).await?;
+    let form = Form::read_of_session(taken).await?;
     form.require_proof(&session.id)?;
     Ok(form)
 }
@@ -115,16 +137,19 @@ async fn shown(ops: &OpsState, id: &Bearing, submission_id: Uuid) -> Result<Opti
 }
 
 /// Returns the response to a request without a session. A form is refused; its page comes back after the sign-in.
-fn signed_out(parts: &Parts, had_one: bool, by_itself: bool) -> Response {
+async fn signed_out(request: Request, had_one: bool, by_itself: bool) -> Response {
     if by_itself {
         // The script reloads the page, which leads to the sign-in.
         let reload = [(HeaderName::from_static("hx-refresh"), HeaderValue::from_static("true"))];
         return (StatusCode::UNAUTHORIZED, reload).into_response();
     }
-    if !parts.method.is_safe() {
-        return sign_in::instead_of_form(had_one);
+    if !request.method().is_safe() {
+        // A form of another site names no page.
+        let form = Form::read(request).await.ok();
+        return sign_in::instead_of_form(had_one, form.as_ref().map(Form::back));
     }
-    let mut pairs = vec![("next", here(parts).unwrap_or("/ops"))];
+    let here = request.uri().path_and_query().map_or("/ops", PathAndQuery::as_str);
+    let mut pairs = vec![("next", here)];
     if had_one {
         pairs.push(("ended", "true"));
     }
@@ -143,6 +168,23 @@ fn here(parts: &Parts) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_that_cannot_be_shown_leads_to_one_that_can() {
+        for (path, query, out) in [
+            ("/ops/nothing", "", "/ops"),
+            ("/ops", "nonsense=1", "/ops"),
+            ("/ops/job", "instance_id=a&job_id=unknown", "/ops/jobs"),
+            ("/ops/agent", "instance_id=unknown", "/ops/agents"),
+            ("/ops/backends/switch", "backend=qstash", "/ops/backends"),
+            ("/ops/jobs", "nonsense=1", "/ops/jobs"),
+            ("/ops/jobs", "state=dead&add=colour%3Ared", "/ops/jobs?state=dead"),
+            ("/ops/jobs", "after=x", "/ops/jobs"),
+            ("/ops/audit", "actor=a&before=x&action=b", "/ops/audit?actor=a&action=b"),
+        ] {
+            assert_eq!(way_out(path, query), out, "{path}?{query}");
+        }
+    }
 
     #[test]
     fn result_to_show_is_not_a_parameter_of_the_page() {

@@ -96,7 +96,8 @@ pub(super) struct Proof {
 fn notice(sent: &Submission) -> Notice {
     let text = sent.answer.clone();
     let text = text.unwrap_or_else(|| {
-        "The form was sent already, and is being carried out. Reload to see the result.".to_owned()
+        "The form was sent already, and is being carried out. Reload to see the result; the audit log has what was changed."
+            .to_owned()
     });
     Notice { outcome: sent.outcome, text }
 }

@@ -72,14 +72,14 @@ pub(super) async fn show(params: Result<Query<Params>, QueryRejection>) -> Respo
     rendered(&SignInPage { link, reason, ..SignInPage::new(params.next.as_deref()) })
 }
 
-/// The response to a form without a session.
-pub(super) fn instead_of_form(had_one: bool) -> Response {
+/// The response to a form without a session. The sign-in leads to the page of the form.
+pub(super) fn instead_of_form(had_one: bool, back: Option<&str>) -> Response {
     let reason = if had_one {
         "Your session has ended, so nothing was changed. Sign in, and send the form again."
     } else {
         "You are not signed in, so nothing was changed."
     };
-    let page = SignInPage { reason: Some(reason), ..SignInPage::new(None) };
+    let page = SignInPage { reason: Some(reason), ..SignInPage::new(back) };
     (StatusCode::UNAUTHORIZED, rendered(&page)).into_response()
 }
 

@@ -1,6 +1,6 @@
 //! Lists the attempts of a job.
 
-use nas_cron_protocol::admin_api::AttemptPage;
+use nas_cron_protocol::admin_api::{Attempt, AttemptPage};
 use nas_cron_protocol::{InstanceId, JobId};
 use uuid::Uuid;
 
@@ -32,9 +32,13 @@ impl Operations {
         }
         let more = attempts.len() > limit as usize;
         attempts.truncate(limit as usize);
-        let last = attempts.last().filter(|_| more);
-        let next =
-            last.map(|last| cursor::encode(&of, &(last.started_at.timestamp_micros(), last.attempt_id)));
+        let next = attempts.last().filter(|_| more).map(|last| cursor_after(instance_id, job_id, last));
         Ok(AttemptPage { attempts, next })
     }
+}
+
+/// Returns the cursor of the attempts of a job before `last`.
+pub(super) fn cursor_after(instance_id: &InstanceId, job_id: &JobId, last: &Attempt) -> String {
+    let of = cursor::fingerprint(&(instance_id, job_id));
+    cursor::encode(&of, &(last.started_at.timestamp_micros(), last.attempt_id))
 }

@@ -16,7 +16,7 @@ mod why;
 pub use self::list::MAX_PAGE;
 pub use self::nudge::refusal as nudge_refusal;
 pub use self::redrive::{Redrive, RedriveOf, SELECTED_MAX};
-pub use self::story::JobStory;
+pub use self::story::{ATTEMPTS, JobStory};
 pub use self::why::WHY_ERROR;
 
 use nas_cron_base::shell::CommandLine;

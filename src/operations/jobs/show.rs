@@ -42,6 +42,16 @@ impl Operations {
         Ok(jobs::by_keys(&self.db, &[key], self.org()).await?.pop())
     }
 
+    /// Fails unless the job's current one-shot is the one that the caller has seen.
+    pub async fn require_current(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        schedule_id: ScheduleId,
+    ) -> OperationResult<()> {
+        self.seen(instance_id, job_id, schedule_id).await.map(drop)
+    }
+
     /// Returns the job's current one-shot. Fails unless it is the one that the caller has seen, so that a page or a list that
     /// is out of date changes nothing.
     pub(super) async fn seen(

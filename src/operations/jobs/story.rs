@@ -6,13 +6,15 @@ use chrono::{DateTime, Utc, Weekday};
 use nas_cron_protocol::admin_api::{Attempt, JobDetails};
 use nas_cron_protocol::{FireOutcome, InstanceId, JobId};
 
-use crate::db::audit;
+use super::history::cursor_after;
+use crate::db::{audit, circumstances};
+use crate::domain::HoldScope;
 use crate::domain::audit::{AuditFilter, AuditLine};
 use crate::domain::recurrence::{CONSIDERED, Expectation, PastArm, expectation, weekdays};
 use crate::operations::{OperationResult, Operations};
 
-/// Maximum number of attempts.
-const ATTEMPTS: u32 = 100;
+/// Maximum number of attempts. [`Operations::attempts`] has the earlier ones.
+pub const ATTEMPTS: u32 = 100;
 /// Maximum number of lines of the audit log of one kind.
 const LINES: i64 = 100;
 
@@ -21,10 +23,14 @@ const LINES: i64 = 100;
 pub struct JobStory {
     /// The job, the explanation of why it has not fired, and its latest attempts.
     pub details: JobDetails,
+    /// Cursor of the attempts before these; `None` if there are none.
+    pub earlier: Option<String>,
     /// Its recurrence and its next fire after the latest delivery, if its history shows them.
     pub recurrence: Option<Expectation>,
     /// The days of the week of its latest fires.
     pub weekdays: Vec<Weekday>,
+    /// True if the job itself is on hold.
+    pub is_held: bool,
     /// Changes by operators, the latest first.
     pub changes: Vec<AuditLine>,
 }
@@ -32,7 +38,13 @@ pub struct JobStory {
 impl Operations {
     /// Returns a job with its history.
     pub async fn job_story(&self, instance_id: &InstanceId, job_id: &JobId) -> OperationResult<JobStory> {
-        let details = self.job(instance_id, job_id, ATTEMPTS).await?;
+        let mut details = self.job(instance_id, job_id, ATTEMPTS + 1).await?;
+        let more = details.attempts.len() > ATTEMPTS as usize;
+        details.attempts.truncate(ATTEMPTS as usize);
+        let last = details.attempts.last().filter(|_| more);
+        let earlier = last.map(|last| cursor_after(instance_id, job_id, last));
+        let around = circumstances::of_job(&self.db, instance_id, job_id).await?;
+        let is_held = around.holds.iter().any(|hold| hold.scope == HoldScope::Job);
         let arms = past_arms(&details.attempts);
         let delivered_at = arms.iter().filter_map(|arm| arm.delivered_at).max();
         let recurrence = delivered_at.and_then(|delivered_at| expectation(&arms, delivered_at));
@@ -48,7 +60,7 @@ impl Operations {
         let mut changes = audit::list(&self.db, &of_job, None, LINES).await?;
         changes.extend(audit::list(&self.db, &of_several, None, LINES).await?);
         changes.sort_unstable_by_key(|line| std::cmp::Reverse(line.id));
-        Ok(JobStory { details, recurrence, weekdays: weekdays(&arms), changes })
+        Ok(JobStory { details, earlier, recurrence, weekdays: weekdays(&arms), is_held, changes })
     }
 }
 

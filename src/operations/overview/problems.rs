@@ -52,6 +52,7 @@ impl Found<'_> {
             ("overdue", diagnosis::overdue(*oldest_overdue, self.grace)),
             ("dead letters", diagnosis::dead_letters(counts.dead, counts.stuck)),
             ("dormant jobs", diagnosis::dormant(dormant)),
+            ("unreachable agents", diagnosis::unreachable(counts.unreachable)),
             ("holds", diagnosis::holds(holds, all_holds, *at)),
             ("webhooks", diagnosis::webhooks(self.webhooks.0, &self.webhooks.1, self.has_key_encryption_key)),
             ("quotas", diagnosis::quotas(self.nearly_used)),

@@ -88,6 +88,16 @@ const calls = {
   reload: ({ page }) => page.reload().then(() => null),
   // Pixels by which the page is wider than the window.
   overflow: ({ page }) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth),
+  // Opens everything that can be unfolded.
+  unfold: ({ page }) => page.evaluate(() => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  }).then(() => null),
+  // Lines that the text of an element has.
+  lines: ({ page }, { target }) => page.locator(target).first().evaluate((element) => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size;
+  }),
   focused: ({ page }) => page.evaluate(() => document.activeElement.innerText || document.activeElement.name || document.activeElement.tagName),
   accessibility: ({ page }) => accessibility(page),
   problems: ({ problems }) => problems,

@@ -109,7 +109,7 @@ async fn deletion_in_several_requests_ends_with_the_settings_and_can_be_interrup
             "INSERT INTO events (event_id, type, org_id, occurred_at, last_at, count, data)
              SELECT gen_random_uuid(), 'one_shot.stuck', o, now(), now(), 1, '{}'
              FROM generate_series(1, 1200), unnest(ARRAY['org-1', 'org-2']) AS o;
-             INSERT INTO quotas (scope, scope_id, jobs) VALUES ('org', 'org-1', 7)",
+             INSERT INTO quotas (scope, scope_id, armed_jobs) VALUES ('org', 'org-1', 7)",
         )
         .await;
     let options = DbOptions {

@@ -165,6 +165,8 @@ async fn action_on_all_matching_jobs_goes_on_part_by_part() {
     let done = operator.done("hold_job", &confirm.form("hold_job")).await;
     assert!(done.html.contains("1 job changed."), "{}", done.html);
     assert_eq!(ops.count("job_holds").await, 1);
+    let pipeline = "nas-cron jobs list --job template --limit 1000 --json | jq -r &#39;.jobs[] | @sh &quot;nas-cron hold ";
+    assert!(confirm.html.contains(&format!("data-copy=\"{pipeline}")), "{}", confirm.html);
     let nothing = operator.get("/ops/batch?operation=fire_job&job_id=unknown").await;
     assert!(
         nothing.html.contains("There is nothing to do.") && nothing.forms("fire_job").is_empty(),
@@ -243,7 +245,11 @@ async fn selected_dead_letters_are_redriven_if_they_are_still_those_seen_each_wi
     let list = operator.get("/ops/jobs").await;
     let form = [with(&selection(&list), "operation", "redrive_jobs"), boxes(&list)].concat();
     let confirm = operator.post("/ops/batch", &form).await;
-    assert!(confirm.html.contains("data-copy=\"nas-cron jobs redrive inst-1 b\""), "{}", confirm.html);
+    assert!(
+        confirm.html.contains("data-copy=\"nas-cron jobs redrive --per-second 4 inst-1 a b c\""),
+        "{}",
+        confirm.html
+    );
     // Its agent arms it again meanwhile, and it ends once more.
     ops.world.sql("UPDATE one_shots SET schedule_id = gen_random_uuid() WHERE job_id = 'b'").await;
     let done = operator.done("redrive_jobs", &confirm.form("redrive_jobs")).await;
@@ -277,4 +283,89 @@ async fn reason_of_a_hold_is_kept_for_all_parts() {
         page.html
     );
     assert!(page.html.contains("<strong>1</strong> of 1 changed so far"), "{}", page.html);
+}
+
+#[tokio::test]
+async fn selected_job_that_was_armed_again_is_neither_held_nor_dismissed() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    for job in ["a", "b"] {
+        ops.armed(job).await;
+    }
+    let list = operator.get("/ops/jobs").await;
+    let form = [with(&selection(&list), "operation", "hold_job"), boxes(&list)].concat();
+    let confirm = operator.post("/ops/batch", &form).await;
+    ops.world.arm("b", 7_200_000).await;
+    let done = operator.done("hold_job", &confirm.form("hold_job")).await;
+    assert!(done.html.contains("1 job changed. 1 job left alone; the first because"), "{}", done.html);
+    assert_eq!(ops.count("job_holds WHERE job_id = 'a'").await, 1);
+    assert_eq!(ops.count("job_holds").await, 1);
+
+    super::story::quiet(&ops, "nightly").await;
+    let page = operator.get(&super::fixture::job("nightly")).await;
+    // Delivered and dormant once more.
+    ops.world
+        .sql(
+            "UPDATE one_shots SET schedule_id = '00000000-0000-4000-8000-000000000001' WHERE job_id = 'nightly';
+             UPDATE awaited_rearms SET schedule_id = '00000000-0000-4000-8000-000000000001' WHERE job_id = 'nightly'",
+        )
+        .await;
+    let stale = operator.done("dismiss_job", &page.form("dismiss_job")).await;
+    assert!(
+        stale.html.contains("Nothing was changed.") && stale.html.contains("current one-shot is"),
+        "{}",
+        stale.html
+    );
+    let dismissed = operator.done("dismiss_job", &stale.form("dismiss_job")).await;
+    assert!(dismissed.html.contains("The job is not shown as dormant any more."), "{}", dismissed.html);
+}
+
+#[tokio::test]
+async fn a_page_of_jobs_with_the_longest_ids_can_be_selected() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    ops.armed("template").await;
+    ops.world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    next_attempt_at)
+             SELECT instance_id, repeat(':', 250) || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, state,
+                    next_attempt_at
+             FROM one_shots, generate_series(100, 198) n",
+        )
+        .await;
+    let list = operator.get("/ops/jobs").await;
+    let form = [with(&selection(&list), "operation", "hold_job"), boxes(&list)].concat();
+    let confirm = operator.post("/ops/batch", &form).await;
+    assert!(
+        confirm.status == 200 && confirm.html.contains("100 jobs"),
+        "{} {}",
+        confirm.status,
+        confirm.html
+    );
+    let done = operator.done("hold_job", &confirm.form("hold_job")).await;
+    assert!(done.html.contains("100 jobs changed."), "{}", done.html);
+}
+
+#[tokio::test]
+async fn groups_of_dead_letters_that_have_no_room_are_announced() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    dead(&ops, &[("template", "error 0")]).await;
+    ops.world
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, dead_since,
+                                    last_error)
+             SELECT instance_id, 'job-' || n, gen_random_uuid(), dedup_key, fire_at_text, fire_at, callback_url, 'dead', now(),
+                    'error ' || n
+             FROM one_shots, generate_series(1, 100) n",
+        )
+        .await;
+    let page = operator.get("/ops/dead-letters").await;
+    assert_eq!(page.html.matches("data-label=\"Number\"").count(), 100, "{}", page.html);
+    assert!(page.html.contains("These are the 100 largest groups."), "{}", page.html);
+    let list = operator.get("/ops/jobs?state=dead%2Cstuck").await;
+    assert!(list.status == 200 && list.html.contains("rel=\"next\""), "{}", list.html);
+    ops.world.sql("DELETE FROM one_shots WHERE job_id = 'job-7'").await;
+    assert!(!operator.get("/ops/dead-letters").await.html.contains("These are the 100 largest"));
 }

@@ -239,6 +239,8 @@ pub(crate) fn every_page(agent: &str, job: &str) -> Vec<String> {
         with("/ops/agents", &[("search", &agent[..3])]),
         with("/ops/agents", &[("search", "https://agent")]),
         with("/ops/agents", &[("search", &agent[..3]), ("org_id", "org-1")]),
+        with("/ops/agents", &[("search", &agent[..3]), ("disabled", "true")]),
+        with("/ops/agents", &[("search", &agent[..3]), ("unreachable", "true")]),
         with("/ops/agents", &[("disabled", "true")]),
         with("/ops/agents", &[("unreachable", "true")]),
         with("/ops/agent", &[("instance_id", agent)]),

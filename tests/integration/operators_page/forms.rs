@@ -1,6 +1,7 @@
 //! Forms that change something: where they must come from, who may send them, and that each takes effect once.
 
 use nas_cron_testing::service::ADMIN_TOKEN;
+use nas_cron_testing::world::eventually;
 use uuid::Uuid;
 
 use super::fixture::{Ops, job, with};
@@ -31,7 +32,7 @@ async fn form_that_is_not_from_a_page_of_the_session_changes_nothing() {
         (400, operator.post_with(path, &changed("job_id", "a\0"), &same).await),
         (404, operator.post_with("/ops/actions/put_agent", &form, &same).await),
         (404, operator.post_with("/ops/actions/nonsense", &form, &same).await),
-        (413, operator.post_with(path, &changed("reason", &"x".repeat(70_000)), &same).await),
+        (413, operator.post_with(path, &changed("reason", &"x".repeat(600_000)), &same).await),
     ];
     for (status, page) in refusals {
         assert_eq!(page.status, status, "{}", page.html);
@@ -67,6 +68,49 @@ async fn form_that_arrives_twice_takes_effect_once() {
     assert!(again.html.contains("The job fires"), "{}", again.html);
     assert_eq!(ops.audit("action=fire_job").await.len(), 1);
     assert_eq!(ops.world.history("job").await.len(), 1);
+}
+
+#[tokio::test]
+async fn form_whose_browser_leaves_is_carried_out_and_answered() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let operator = ops.admin().await;
+    let form = operator.get(&job("job")).await.form("cancel_job");
+    let mut slow = ops.world.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM one_shots FOR UPDATE").execute(&mut *slow).await.unwrap();
+    let sent = operator.act("cancel_job", &form);
+    let left = tokio::time::timeout(std::time::Duration::from_millis(1_500), sent).await;
+    assert!(left.is_err(), "the cancel waits for the lock");
+    slow.rollback().await.unwrap();
+    eventually("the form is answered", async || {
+        (ops.count("operator_submissions WHERE outcome = 'done' AND answer IS NOT NULL").await == 1)
+            .then_some(())
+    })
+    .await;
+    assert!(ops.world.listed("job").await.is_none());
+    let lines = ops.audit("action=cancel_job").await;
+    assert_eq!((lines.len(), &lines[0]["outcome"]), (1, &"done".into()), "{lines:?}");
+    let again = operator.done("cancel_job", &form).await;
+    assert!(again.html.contains("The job is cancelled."), "{}", again.html);
+}
+
+#[tokio::test]
+async fn only_a_refusal_is_said_to_have_changed_nothing() {
+    let ops = Ops::new().await;
+    ops.armed("job").await;
+    let operator = ops.admin().await;
+    for (number, outcome) in ["done", "refused", "failed"].into_iter().enumerate() {
+        let id = Uuid::from_u128(number as u128);
+        ops.world
+            .sql(&format!(
+                "INSERT INTO operator_submissions (session_hash, submission_id, outcome, answer)
+                 SELECT session_hash, '{id}', '{outcome}', 'the answer' FROM operator_sessions"
+            ))
+            .await;
+        let page = operator.get(&format!("{}&sent={id}", job("job"))).await;
+        assert!(page.html.contains("the answer"), "{}", page.html);
+        assert_eq!(page.html.contains("Nothing was changed."), outcome == "refused", "{}", page.html);
+    }
 }
 
 #[tokio::test]

@@ -73,14 +73,14 @@ async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
     let path = "/ops/agent?instance_id=inst-1";
     let page = operator.get(path).await;
     for text in
-        ["unreachable for 10 min", "4 s after their instant", "Busy until (Retry-After)", "Last armed a job"]
+        ["unreachable since <time", "4 s after their instant", "Busy until (Retry-After)", "Last armed a job"]
     {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
     let list = operator.get("/ops/agents?unreachable=true").await;
     for text in [
-        "unreachable for 10 min",
-        "asked to wait, tried again in 5",
+        "unreachable since <time",
+        "asked to wait, tried again <time",
         "clock is slow: fires 4 s later",
         "last contact ",
         "of 10,000",
@@ -273,4 +273,64 @@ async fn job_tells_its_story() {
     }
     assert!(page.html.contains("asked to wait 1 min 30 s (Retry-After)"), "{}", page.html);
     assert!(page.html.contains("It fires daily at 00:00 UTC; the next fire is expected"), "{}", page.html);
+}
+
+#[tokio::test]
+async fn empty_lists_name_the_reason() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    let hook = serde_json::json!({ "url": format!("{}/hook", ops.world.callback()) });
+    let (_, hook) = ops.world.service.admin("POST", "/api/admin/webhooks", Some(&hook)).await;
+    let webhook = format!("/ops/webhook?webhook_id={}&before=1", hook["webhook_id"].as_str().unwrap());
+    for (path, words) in [
+        (
+            "/ops/events?type=dead_letter.created",
+            "No event of this type has happened since a webhook exists.",
+        ),
+        ("/ops/events?before=1", "No earlier event is kept."),
+        ("/ops/events?before=1&type=dead_letter.created", "No earlier event of this type is kept."),
+        ("/ops/audit?before=1", "No earlier line is kept."),
+        ("/ops/audit?before=1&actor=none", "No earlier line matches."),
+        ("/ops/audit?actor=none", "No line matches"),
+        (&webhook, "No earlier delivery is kept."),
+    ] {
+        let page = operator.get(path).await;
+        assert!(page.status == 200 && page.html.contains(words), "{path}: {}", page.html);
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_a_hold_lead_to_what_they_count() {
+    let ops = Ops::new().await;
+    ops.armed("one").await;
+    let operator = ops.admin().await;
+    let agent = operator.get("/ops/agent?instance_id=inst-1").await;
+    assert!(agent.forms("release_instance").is_empty(), "it is not on hold: {}", agent.html);
+    ops.world
+        .sql(
+            "INSERT INTO holds (scope, scope_id) VALUES ('all', ''), ('org', 'org-1'), ('instance', 'inst-1');
+             INSERT INTO job_holds (instance_id, job_id) VALUES ('inst-1', 'one')",
+        )
+        .await;
+    let page = operator.get("/ops/holds").await;
+    let cells: Vec<_> = page.html.split("data-label=\"Covers\"").skip(1).collect();
+    assert_eq!(cells.len(), 4, "{}", page.html);
+    for cell in cells {
+        let cell = cell.split("</td>").next().unwrap();
+        let links: Vec<_> =
+            cell.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(links.len(), 3, "{cell}");
+        for (link, is_listed) in links.into_iter().zip([true, true, false]) {
+            let list = operator.get(&super::fixture::unescaped(link)).await;
+            let has_it = list.html.contains("<code class=\"id\">one</code>")
+                || list.html.contains("<code class=\"id\">inst-1</code>");
+            let is_agent = list.html.contains("<code class=\"id whole\">inst-1</code>");
+            assert!(list.status == 200 && (has_it || is_agent) == is_listed, "{link}: {}", list.html);
+        }
+    }
+    let agent = operator.get("/ops/agent?instance_id=inst-1").await;
+    assert_eq!(agent.forms("release_instance").len(), 1, "{}", agent.html);
+    let viewer = ops.signed_in(&ops.token("looker", "viewer", None).await).await;
+    let page = viewer.get("/ops/holds").await;
+    assert!(page.html.contains("Covers") && !page.html.contains(">Action</th>"), "{}", page.html);
 }

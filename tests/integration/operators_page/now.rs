@@ -90,6 +90,22 @@ async fn operator_of_an_org_sees_its_own_problems_and_nothing_of_the_service() {
 }
 
 #[tokio::test]
+async fn front_page_reports_unreachable_agents_and_leads_to_them() {
+    let ops = Ops::new().await;
+    ops.armed("one").await;
+    ops.world
+        .sql("UPDATE instances SET unreachable_since = now() - interval '10 min', probe_job_id = 'one'")
+        .await;
+    let operator = ops.admin().await;
+    let page = operator.get("/ops").await;
+    assert!(page.html.contains("1 agent: of each, one job is tried"), "{}", page.html);
+    assert!(page.html.contains("data-copy=\"nas-cron agents list --unreachable\""), "{}", page.html);
+    assert!(!page.html.contains("None. Everything"), "{}", page.html);
+    let list = operator.get(link(&page.html, "Unreachable agents</a>")).await;
+    assert!(list.status == 200 && list.html.contains("inst-1"), "{}", list.html);
+}
+
+#[tokio::test]
 async fn front_page_shows_a_new_problem_without_being_loaded_again() {
     let ops = Ops::new().await;
     ops.armed("report").await;

@@ -42,6 +42,27 @@ async fn every_response_has_a_strict_content_security_policy() {
 }
 
 #[tokio::test]
+async fn page_of_an_error_leads_to_one_that_can_be_shown() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    for (path, leads_to) in [
+        ("/ops/nothing", "/ops"),
+        ("/ops/jobs?nonsense=1", "/ops/jobs"),
+        ("/ops/jobs?state=dead&add=colour:red", "/ops/jobs?state=dead"),
+        ("/ops/jobs?state=dead&after=nonsense", "/ops/jobs?state=dead"),
+        ("/ops/job?instance_id=inst-1&job_id=unknown", "/ops/jobs"),
+        ("/ops/agent?instance_id=unknown", "/ops/agents"),
+        ("/ops/backends/switch?backend=qstash", "/ops/backends"),
+    ] {
+        let page = operator.get(path).await;
+        assert!((400..500).contains(&page.status), "{path}: {}", page.html);
+        let (_, link) = page.html.split_once("class=\"button\" href=\"").expect("a link");
+        assert_eq!(super::fixture::unescaped(link.split('"').next().unwrap()), leads_to, "{path}");
+        assert_eq!(operator.get(leads_to).await.status, 200, "{leads_to}");
+    }
+}
+
+#[tokio::test]
 async fn texts_and_ids_of_agents_cannot_become_markup() {
     let ops = Ops::new().await;
     let name = "<img src=x onerror=alert(1)>'\"&../..";
@@ -93,7 +114,16 @@ async fn filters_are_urls_and_bad_ones_are_explained() {
     let page = typed("instance_id=inst-1").await;
     assert_eq!(page.html.matches("data-label=\"Job\"").count(), 3, "{}", page.html);
     assert!(page.html.contains("nas-cron jobs list --instance inst-1"), "{}", page.html);
-    for suggested in ["agent:inst-1", "job:two", "parked:hold", "next-from:"] {
+    for suggested in [
+        "agent:inst-1",
+        "job:two",
+        "parked:hold",
+        "next-from:",
+        "expired",
+        "status:",
+        "error-group:",
+        "no-error",
+    ] {
         assert!(page.html.contains(&format!("<option value=\"{suggested}\">")), "{suggested}: {}", page.html);
     }
     assert!(typed("instance_id=unknown").await.html.contains("No job matches"));

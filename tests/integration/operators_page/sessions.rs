@@ -21,6 +21,14 @@ async fn pages_are_on_the_listener_of_the_admin_api_only_and_need_a_session() {
     let form = browser.post("/ops/actions/fire_job", &[]).await;
     assert_eq!(form.status, 401);
     assert!(form.html.contains("You are not signed in, so nothing was changed."), "{}", form.html);
+    // The sign-in leads to the page of the form, unless another site has sent it.
+    let fields = [("back".to_owned(), job("nightly"))];
+    let form = browser.post("/ops/actions/fire_job", &fields).await;
+    let next = "name=\"next\" value=\"/ops/job?instance_id=inst-1&#38;job_id=nightly\"";
+    assert!(form.status == 401 && form.html.contains(next), "{}", form.html);
+    let foreign = [("sec-fetch-site", "cross-site")];
+    let form = browser.post_with("/ops/actions/fire_job", &fields, &foreign).await;
+    assert!(form.status == 401 && form.html.contains("name=\"next\" value=\"/ops\""), "{}", form.html);
 }
 
 #[tokio::test]
@@ -40,7 +48,7 @@ async fn sign_in_keeps_only_the_hash_of_a_session_that_no_script_can_read() {
     let cookie = page.header("set-cookie");
     let (pair, attributes) = cookie.split_once("; ").unwrap();
     assert!(pair.starts_with("__Host-nas_cron_ops="), "{cookie}");
-    assert_eq!(attributes, "Path=/; HttpOnly; Secure; SameSite=Strict");
+    assert_eq!(attributes, "Path=/; HttpOnly; Secure; SameSite=Lax");
     let id = pair.split_once('=').unwrap().1;
     let hash = hex::encode(digest(&SHA256, id.as_bytes()));
     assert_eq!(ops.count(&format!("operator_sessions WHERE session_hash = '\\x{hash}'")).await, 1);

@@ -82,7 +82,7 @@ async fn session_that_ends_before_a_click_leads_to_the_sign_in_and_changes_nothi
     assert!(ops.world.history("job").await.is_empty());
     tab.fill("#token", ADMIN_TOKEN).await;
     tab.press("Enter").await;
-    tab.visible("nav[aria-label=Sections]").await;
+    tab.visible("h1:has-text('Job job')").await;
 }
 
 #[tokio::test]

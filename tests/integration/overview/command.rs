@@ -28,7 +28,7 @@ async fn status_shows_the_same_from_the_database_and_from_a_server() {
         "due within an hour   0 one-shots, at most 0 per minute",
         "REPLICA  HOST",
         "warning  dead letters  1 dead letter, 0 stuck: these jobs do not run",
-        "fix: `nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive` fires them again",
+        "fix: `nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive --all` fires all dead letters again",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }

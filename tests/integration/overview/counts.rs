@@ -78,7 +78,7 @@ async fn problems_have_the_words_of_doctor() {
     let found = overview(&admin, ADMIN_TOKEN).await;
     let problems = found["problems"].as_array().unwrap();
     let names: Vec<_> = problems.iter().map(|one| one["check"].as_str().unwrap()).collect();
-    assert_eq!(names, ["dead letters", "holds"]);
+    assert_eq!(names, ["dead letters", "unreachable agents", "holds"]);
     let report = examined(&admin.world.settings, |report| report.line("holds").0 == "warning").await;
     for problem in problems {
         let (status, found, fix) = report.line(problem["check"].as_str().unwrap());

@@ -16,6 +16,7 @@ mod event;
 pub(crate) mod fake_service;
 pub(crate) mod fire_verifier;
 mod live;
+mod opener;
 pub(crate) mod portal;
 mod postgres_dir;
 mod service;
@@ -33,8 +34,9 @@ pub use self::service::{Running, Service, Setting};
 
 /// Run a complete deployment on this machine: a private Postgres, a portal, the service and demo agents.
 ///
-/// Needs no configuration. The folder keeps the database and the keys between runs. All other settings can be set by
-/// their environment variables, such as `NAS_CRON_SIGNING_ALG=RS256`.
+/// Needs no configuration. Prints a link that signs in at the operators' page, and in a terminal with a display opens it. The
+/// folder keeps the database and the keys between runs. All other settings can be set by their environment variables, such as
+/// `NAS_CRON_SIGNING_ALG=RS256`.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,

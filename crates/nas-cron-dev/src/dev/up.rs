@@ -27,7 +27,7 @@ use super::dir::{self, DevAgent, DevDir, DevJson};
 use super::live::{Screen, Tally, watch};
 use super::portal::{Bearer, DevPortal};
 use super::service::{Decided, Running, Service};
-use super::{Up, postgres_dir, welcome};
+use super::{Up, opener, postgres_dir, welcome};
 use crate::private_postgres::{Options, PrivatePostgres};
 
 const DATABASE: &str = "nas_cron";
@@ -90,6 +90,7 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
         let text = welcome::text(&dev, dir.path(), !up.no_demo, &sign_in);
         // If the reader has left, the demo ends in order.
         let _ = writeln!(output::stdout(), "{text}");
+        opener::open(&format!("{}{sign_in}", dev.admin_url));
         let tally = tokio::select! {
             tally = live(&dev, &up, &clock, &interrupted) => tally?,
             error = running.ended() => return Err(error.context("the service ended unexpectedly")),

@@ -85,7 +85,7 @@ words!(
 /// A problem, as `nas-cron doctor` reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(example = json!({ "check": "dead letters", "status": "warning", "found": "3 dead letters, 0 stuck: these jobs do not run", "fix": "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive` fires them again" })))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "check": "dead letters", "status": "warning", "found": "3 dead letters, 0 stuck: these jobs do not run", "fix": "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive --all` fires all dead letters again" })))]
 pub struct Problem {
     /// Name of the check of `nas-cron doctor`.
     pub check: String,

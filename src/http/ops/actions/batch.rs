@@ -130,8 +130,9 @@ pub(super) async fn perform(
         return redrive(operations, form, before).await;
     }
     check_reason(form.text("reason"))?;
-    let many = Many { operations, audit, actor, operation, reason: form.text("reason") };
-    if form.text(MATCHING).is_none() {
+    let is_selected = form.text(MATCHING).is_none();
+    let many = Many { operations, audit, actor, operation, reason: form.text("reason"), is_selected };
+    if is_selected {
         let jobs = selected(form)?;
         let tally = match operation {
             "redrive_jobs" => many.redrive(&jobs, pace(form)?).await?,
@@ -192,6 +193,8 @@ struct Many<'a> {
     actor: &'a Actor,
     operation: &'static str,
     reason: Option<&'a str>,
+    /// True if the operator has seen the one-shots.
+    is_selected: bool,
 }
 
 /// Numbers of jobs of an operation.
@@ -285,6 +288,10 @@ impl Many<'_> {
     async fn one(&self, job: &Seen) -> Result<(), ApiError> {
         let Seen { agent, job, one_shot } = job;
         let target = || HoldTarget::Job(agent.clone(), job.clone());
+        // The others check the one-shot themselves.
+        if self.is_selected && matches!(self.operation, "hold_job" | "release_job") {
+            self.operations.require_current(agent, job, *one_shot).await?;
+        }
         match self.operation {
             "fire_job" => {
                 self.operations.fire_job(agent, job, *one_shot).await?;

@@ -24,7 +24,7 @@ pub(super) async fn perform(
     let text = match operation {
         "fire_job" => {
             let fired = operations.fire_job(&agent, &job, form.schedule_id()?).await?;
-            format!("The job fires {}.", relative(now, fired.next_attempt_at))
+            format!("The job fires {}.", when(now, fired.next_attempt_at))
         }
         "nudge_job" => {
             let (schedule_id, seen) = (form.schedule_id()?, form.last_started_at()?);
@@ -32,10 +32,12 @@ pub(super) async fn perform(
             if nudged.on_hold {
                 "The job fires once more when its agent is not on hold any more.".to_owned()
             } else {
-                format!("The job fires once more {}.", relative(now, nudged.next_attempt_at))
+                format!("The job fires once more {}.", when(now, nudged.next_attempt_at))
             }
         }
         "dismiss_job" => {
+            // A dormancy after a later delivery is another one.
+            operations.require_current(&agent, &job, form.schedule_id()?).await?;
             operations.dismiss_job(&agent, &job).await?;
             "The job is not shown as dormant any more.".to_owned()
         }
@@ -45,7 +47,7 @@ pub(super) async fn perform(
         }
         "redrive_job" => {
             let report = operations.redrive_one_shot(&agent, &job, form.schedule_id()?).await?;
-            let starts = report.last_starts_at.map(|at| relative(now, at)).unwrap_or_default();
+            let starts = report.last_starts_at.map_or_else(|| "now".to_owned(), |at| when(now, at));
             format!("The job is due {starts}, with a fresh retry budget.")
         }
         "hold_job" => {
@@ -73,4 +75,9 @@ pub(super) async fn perform(
         other => return Err(ApiError::Internal(format!("no action is named {other}").into())),
     };
     Ok(Done::new(text))
+}
+
+/// Formats an instant for a result, which may be read later.
+fn when(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    format!("{} ({})", relative(now, at), at.format("%Y-%m-%d %H:%M:%S UTC"))
 }

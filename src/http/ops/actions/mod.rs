@@ -13,7 +13,7 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use tracing::info;
+use tracing::{Instrument, info};
 
 use super::OpsState;
 use super::form::Form;
@@ -22,7 +22,7 @@ use super::view::{CommandLine, Html};
 use crate::audit::{Act, AuditOutcome};
 use crate::domain::job_filter::JobFilter;
 use crate::http::ApiError;
-use crate::http::admin::access::{self, permitted};
+use crate::http::admin::access::{self, Operation, permitted};
 use crate::http::admin::gate::{fits, outcome};
 use crate::http::error::{ErrorPage, Failure};
 use crate::operator_sessions::Submission;
@@ -72,6 +72,19 @@ pub(super) async fn carry_out(
     let operation =
         access::operation(&operation).filter(|row| is_offered(row.id, &form)).ok_or_else(unknown)?;
     let submission_id = form.submission_id()?;
+    // A task of its own: a browser that leaves drops the request, and its form is then neither left half done nor unanswered.
+    let task = once(ops, session, operation, submission_id, form).in_current_span();
+    tokio::spawn(task).await.map_err(|error| ApiError::Internal(error.into()))?
+}
+
+/// Carries out a form, unless it has arrived before.
+async fn once(
+    ops: OpsState,
+    session: Session,
+    operation: &'static Operation,
+    submission_id: uuid::Uuid,
+    form: Form,
+) -> Result<Response, ErrorPage> {
     let back = back(&form, submission_id);
     if !ops.sessions.submit(&session.id, submission_id).await? {
         return Ok(Redirect::to(&back).into_response());

@@ -87,11 +87,14 @@ pub(in crate::http::ops) async fn show(
 fn notes(agent: &Agent, quota: i64, contact: &AgentContact, now: DateTime<Utc>) -> Vec<Html> {
     let mut notes = Vec::new();
     if let (Some(since), Some(probe)) = (agent.unreachable_since, contact.probe_job_id.as_deref()) {
-        let since =
-            text(&format!("Its callback has been unreachable for {}. Only the job ", span(now - since)));
         let probe = link(&job(&agent.instance_id, probe), &id(probe));
-        let rest = text(" is tried, as the probe; the others follow when the agent answers.");
-        notes.push(Html::joined([since, probe, rest]));
+        notes.push(Html::joined([
+            text("Its callback has been unreachable since "),
+            when(since, now),
+            text(". Only the job "),
+            probe,
+            text(" is tried, as the probe; the others follow when the agent answers."),
+        ]));
     }
     if let Some(other) = agent.alternating_callback_url.as_deref() {
         let problem = text(
@@ -151,18 +154,17 @@ fn actions(session: &Session, agent: &Agent) -> Vec<Action> {
         "Hold",
         &CommandLine::new("hold").option("--instance", name).option("--reason", "REASON"),
     );
-    let release = Action::offered(
-        session,
-        "release_instance",
-        "End its hold",
-        &CommandLine::new("release").option("--instance", name),
-    );
+    // A hold of its org or of the whole service may stop it as well, so both forms may be useful.
+    let release = agent.on_hold.then(|| {
+        let line = CommandLine::new("release").option("--instance", name);
+        Action::offered(session, "release_instance", "End its hold", &line)
+    });
     let enabled = if agent.enabled {
         Action::offered(session, "disable_agent", "Disable", &CommandLine::new("agents disable").of([name]))
             .map(|action| action.warned("Its fires are held and its calls are refused until it is enabled."))
     } else {
         Action::offered(session, "enable_agent", "Enable", &CommandLine::new("agents enable").of([name]))
     };
-    let found = [hold.map(Action::with_reason), release, enabled];
+    let found = [hold.map(Action::with_reason), release.flatten(), enabled];
     found.into_iter().flatten().map(|action| action.about("instance_id", name)).collect()
 }

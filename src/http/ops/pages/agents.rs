@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_base::terminal::{relative, span};
+use nas_cron_base::terminal::span;
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
@@ -16,11 +16,13 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when, when_any, with_query,
+    CommandLine, Html, agent, id, link, plots, scheduled, searched, shown, text, when, when_any, with_query,
 };
 
 /// Agents of a page.
 const PER_PAGE: u32 = 100;
+/// Orgs that the field for an org suggests.
+const SUGGESTED_ORGS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
@@ -31,9 +33,14 @@ struct AgentsPage {
     disabled: bool,
     unreachable: bool,
     is_filtered: bool,
+    /// True if this is not the first page.
+    is_later: bool,
+    /// True if the search does not list all callbacks that match.
+    more_callbacks: bool,
+    orgs: Vec<String>,
     rows: Vec<Row>,
     next: Option<String>,
-    command: Option<Html>,
+    command: Html,
 }
 
 struct Row {
@@ -74,6 +81,8 @@ pub(in crate::http::ops) async fn show(
     }
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let page = operations.agents(&filter, PER_PAGE, after).await?;
+    let more_callbacks = operations.has_more_callbacks(&filter).await?;
+    let orgs = operations.orgs(SUGGESTED_ORGS, None).await?.orgs;
     let mut kept: Vec<_> = [("search", search), ("org_id", org)]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -92,24 +101,28 @@ pub(in crate::http::ops) async fn show(
         disabled,
         unreachable,
         is_filtered: !kept.is_empty(),
+        is_later: after.is_some(),
+        more_callbacks,
+        orgs: orgs.into_iter().map(|org| org.org_id).collect(),
         rows: page.agents.iter().map(|agent| row(agent, quotas, session.now)).collect(),
         next: page
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.is_none().then(|| shown(&list)),
+        command: search.map_or_else(|| shown(&list), |search| searched(&list, search)),
     };
     Ok(rendered(&shown_page))
 }
 
 fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
-    let outage = of.unreachable_since.map(|since| format!("unreachable for {}", span(now - since)));
-    let busy = of.busy_until.map(|until| format!("asked to wait, tried again {}", relative(now, until)));
+    let at = |words, at| Html::joined([text(words), when(at, now)]);
+    let outage = of.unreachable_since.map(|since| at("unreachable since ", since));
+    let busy = of.busy_until.map(|until| at("asked to wait, tried again ", until));
     let skew = of
         .skew_guard_ms
         .map(|ms| format!("clock is slow: fires {} later", span(TimeDelta::milliseconds(ms.into()))));
-    let last = of.last_contact_at.map(|at| Html::joined([text("last contact "), when(at, now)]));
-    outage.into_iter().chain(busy).chain(skew).map(|line| text(&line)).chain(last).collect()
+    let last = of.last_contact_at.map(|last| at("last contact ", last));
+    outage.into_iter().chain(busy).chain(skew.as_deref().map(text)).chain(last).collect()
 }
 
 fn row(of: &Agent, quotas: DefaultQuotas, now: DateTime<Utc>) -> Row {

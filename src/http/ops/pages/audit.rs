@@ -1,5 +1,7 @@
 //! The audit log: who changed what.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -31,9 +33,13 @@ struct AuditPage {
     subject: String,
     agent: String,
     actions: Vec<&'static str>,
+    /// Actors that the field suggests: those of the page.
+    actors: BTreeSet<String>,
     rows: Vec<Row>,
     next: Option<String>,
     is_filtered: bool,
+    /// True if this is not the first page.
+    is_later: bool,
     command: Html,
 }
 
@@ -83,9 +89,11 @@ pub(in crate::http::ops) async fn show(
         subject: text_of("subject"),
         agent: text_of("instance_id"),
         actions: OPERATIONS.iter().map(|row| row.id).filter(|id| !is_reading(id)).collect(),
+        actors: page.items.iter().map(|line| line.actor.clone()).collect(),
         rows: page.items.iter().map(|line| row(line, session.now)).collect(),
         next: page.next.as_deref().map(|next| with_query("/ops/audit", kept.chain([("before", next)]))),
         is_filtered: !given.is_empty(),
+        is_later: before.is_some(),
         command: shown(&line),
     };
     Ok(rendered(&shown))

@@ -95,8 +95,8 @@ pub(in crate::http::ops) async fn show(
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let sent = session.sent.as_ref();
     let progress = sent.and_then(|sent| {
-        let (total, next) = (params.text("total").and_then(total), sent.next.clone());
-        let count = sent.changed?;
+        let (count, next) = (sent.changed?, sent.next.clone());
+        let total = params.text("total").and_then(|kept| total(kept, count));
         Some(Progress { count, changed: plots::number(count), total, next })
     });
     let mut kept: Vec<_> =
@@ -156,7 +156,7 @@ pub(in crate::http::ops) async fn chosen(session: Session, form: Form) -> Result
         label,
         proof: Proof { back: back.clone(), ..session.proof() },
         conditions: Vec::new(),
-        commands: commands::of_jobs(operation, named.clone()),
+        commands: commands::of_jobs(operation, &jobs, PER_SECOND),
         named: named.map(|job| (id(job.job.as_str()), id(job.agent.as_str()))).collect(),
         counted: Some(counted(jobs.len().try_into().unwrap_or(i64::MAX), "job")),
         jobs: form.all(batch::JOB).map(str::to_owned).collect(),
@@ -178,8 +178,23 @@ fn known(session: &Session, operation: Option<&str>) -> Result<(&'static str, &'
     Ok(found)
 }
 
-/// Returns the number of jobs that were counted before the first part, as a text.
-fn total(kept: &str) -> Option<String> {
+/// Returns the number of jobs that were counted before the first part, as a text; `None` if others match since, and more are
+/// changed.
+fn total(kept: &str, changed: i64) -> Option<String> {
     let (digits, more) = kept.strip_suffix('+').map_or((kept, ""), |digits| (digits, "more than "));
-    Some(format!("{more}{}", plots::number(digits.parse().ok()?)))
+    let count = digits.parse().ok().filter(|count| *count >= changed || !more.is_empty())?;
+    Some(format!("{more}{}", plots::number(count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_never_more_than_all() {
+        assert_eq!(total("4500", 2_000).as_deref(), Some("4,500"));
+        assert_eq!(total("10", 12), None);
+        assert_eq!(total("10+", 12).as_deref(), Some("more than 10"));
+        assert_eq!(total("x", 1), None);
+    }
 }

@@ -16,12 +16,20 @@ use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{CommandLine, Html, agents_words, link, shown, text, when, with_query};
 
+/// The list of all dead letters and stuck one-shots.
+const LIST: &str = "/ops/jobs?state=dead%2Cstuck";
+
 #[derive(Template)]
 #[template(path = "dead_letters.html")]
 struct DeadLettersPage {
     frame: Frame,
     rows: Vec<Row>,
+    /// True if not all dead letters are counted.
     more: bool,
+    /// True if there are smaller groups.
+    more_groups: bool,
+    /// The list of all dead letters and stuck one-shots.
+    list: &'static str,
     /// True if the operator may redrive.
     may: bool,
     all: String,
@@ -49,8 +57,10 @@ pub(in crate::http::ops) async fn show(
     let found = operations.dead_letters().await?;
     let page = DeadLettersPage {
         frame: session.frame("Dead letters").of(Section::DeadLetters),
-        rows: found.groups.iter().map(|group| row(group, session.now)).collect(),
+        rows: found.groups.iter().map(|group| row(group, found.more, session.now)).collect(),
         more: found.more,
+        more_groups: found.more_groups,
+        list: LIST,
         may: session.may("redrive_jobs"),
         all: redriving(&JobFilter { states: vec![OneShotState::Dead], ..JobFilter::default() }),
         command: shown(&CommandLine::new("jobs list --state dead,stuck")),
@@ -58,7 +68,8 @@ pub(in crate::http::ops) async fn show(
     Ok(rendered(&page))
 }
 
-fn row(group: &DeadLetterGroup, now: DateTime<Utc>) -> Row {
+/// Returns the row of a group. `more` is true if it may have one-shots that are not counted.
+fn row(group: &DeadLetterGroup, more: bool, now: DateTime<Utc>) -> Row {
     let filter = selecting(group);
     let list = filter.as_ref().map(|filter| {
         let pairs = filter.pairs();
@@ -70,10 +81,10 @@ fn row(group: &DeadLetterGroup, now: DateTime<Utc>) -> Row {
         (_, true) => format!("its latest start (not_after) passed{status}"),
         (_, false) => format!("the retry budget is spent{status}"),
     };
-    let count = text(&group.count.to_string());
+    let count = text(&format!("{}{}", group.count, if more { "+" } else { "" }));
     Row {
         count: list.map_or_else(|| count.clone(), |list| link(&list, &count)),
-        agents: counted(group.agents, "agent"),
+        agents: if more { format!("{}+ agents", group.agents) } else { counted(group.agents, "agent") },
         reason,
         error: group.error.as_deref().map_or_else(Html::dash, agents_words),
         first: when(group.first_at, now),

@@ -35,8 +35,12 @@ const SUBJECT: [&str; 4] = ["at", "instance_id", "job_id", "org_id"];
 struct EventsPage {
     frame: Frame,
     webhooks: Vec<WebhookRow>,
+    /// True if there are more webhooks than rows.
+    more_webhooks: bool,
     kind: String,
     kinds: &'static [&'static str],
+    /// True if this is not the first page.
+    is_later: bool,
     rows: Vec<EventRow>,
     next: Option<String>,
     commands: [Html; 2],
@@ -48,7 +52,7 @@ struct WebhookRow {
     scope: Html,
     types: String,
     badge: (Tone, String),
-    pending: i64,
+    pending: Html,
     last: Html,
     next: Html,
 }
@@ -74,7 +78,7 @@ pub(in crate::http::ops) async fn show(
         |text: &str| text.parse().map_err(|_| refuse("before", "must be the `next` of the previous page"));
     let before: Option<i64> = params.text("before").map(cursor).transpose()?;
     let org = session.actor.org_filter();
-    let (webhooks, _) = ops.admin.webhooks.list(org).await?;
+    let (webhooks, more_webhooks) = ops.admin.webhooks.list(org).await?;
     let filter = EventFilter { kind: known, within: org.map(ToString::to_string), ..EventFilter::default() };
     let events = ops.admin.webhooks.events(&filter, before, PER_PAGE).await?;
     let next = events.next.map(|next| {
@@ -85,8 +89,10 @@ pub(in crate::http::ops) async fn show(
     let page = EventsPage {
         frame: session.frame("Events and webhooks").of(Section::Events),
         webhooks: webhooks.iter().map(|webhook| webhook_row(webhook, session.now)).collect(),
+        more_webhooks,
         kind: kind.unwrap_or_default().to_owned(),
         kinds: EventType::WORDS,
+        is_later: before.is_some(),
         rows: events.items.iter().map(|event| event_row(event, session.now)).collect(),
         next,
         commands: [
@@ -102,14 +108,14 @@ pub(in crate::http::ops) async fn show(
 }
 
 fn webhook_row(of: &Webhook, now: DateTime<Utc>) -> WebhookRow {
-    let name = of.webhook_id.to_string();
+    let page = with_query("/ops/webhook", [("webhook_id", of.webhook_id.to_string().as_str())]);
     WebhookRow {
-        url: link(&with_query("/ops/webhook", [("webhook_id", name.as_str())]), &shown_url(of)),
+        url: link(&page, &shown_url(of)),
         description: of.description.as_deref().map_or_else(Html::dash, text),
         scope: scope(of),
         types: types(of),
         badge: state(of),
-        pending: of.pending,
+        pending: link(&page, &text(&of.pending.to_string())),
         last: last_result(of),
         next: when_any(of.next_attempt_at, now),
     }

@@ -20,6 +20,10 @@ use crate::http::ops::view::{CommandLine, Html, agent, id, job, link, shown, tex
 struct HoldsPage {
     frame: Frame,
     rows: Vec<Row>,
+    /// True if there are more holds than rows.
+    more: bool,
+    /// True if a row has a form.
+    may: bool,
     /// Forms that begin a hold.
     begin: Vec<Action>,
     command: Html,
@@ -40,10 +44,13 @@ pub(in crate::http::ops) async fn show(
 ) -> Result<Response, ErrorPage> {
     session.params(&[])?;
     let operations = ops.admin.operations.within(session.actor.org_filter());
-    let holds = operations.holds().await?.holds;
+    let list = operations.holds().await?;
+    let rows: Vec<_> = list.holds.iter().map(|hold| row(&session, hold, session.now)).collect();
     let page = HoldsPage {
         frame: session.frame("Holds").of(Section::Holds),
-        rows: holds.iter().map(|hold| row(&session, hold, session.now)).collect(),
+        may: rows.iter().any(|row| row.release.is_some()),
+        rows,
+        more: list.more,
         begin: begin(&session),
         command: shown(&CommandLine::new("hold list")),
     };
@@ -51,7 +58,7 @@ pub(in crate::http::ops) async fn show(
 }
 
 fn row(session: &Session, of: &StandingHold, now: DateTime<Utc>) -> Row {
-    let (hold, covers) = (&of.hold, of.covers);
+    let hold = &of.hold;
     let scope_id = hold.scope_id.as_str();
     let scope = match (hold.scope, hold.job_id.as_deref()) {
         (HoldScope::All, _) => text("the whole service"),
@@ -67,20 +74,37 @@ fn row(session: &Session, of: &StandingHold, now: DateTime<Utc>) -> Row {
         ]),
         (_, None) => Html::joined([text("agent "), link(&agent(scope_id), &id(scope_id))]),
     };
-    let more = if covers.more { "more than " } else { "" };
-    let covered = format!(
-        "{more}{} of {}; {} parked",
-        counted(covers.armed, "one-shot"),
-        counted(covers.agents, "agent"),
-        covers.parked
-    );
     Row {
         scope,
         since: when(hold.created_at, now),
         reason: hold.reason.as_deref().map_or_else(Html::dash, text),
-        covers: text(&covered),
+        covers: covered(of),
         release: release(session, of),
     }
+}
+
+/// Describes what a hold covers. Each number leads to its list.
+fn covered(of: &StandingHold) -> Html {
+    let (covers, scope_id) = (of.covers, of.hold.scope_id.as_str());
+    let scope = match (of.hold.scope, of.hold.job_id.as_deref()) {
+        (HoldScope::All, _) => vec![],
+        (HoldScope::Org, _) => vec![("org_id", scope_id)],
+        (_, Some(name)) => vec![("instance_id", scope_id), ("job_id", name)],
+        (_, None) => vec![("instance_id", scope_id)],
+    };
+    let jobs = |condition| with_query("/ops/jobs", scope.iter().copied().chain([condition]));
+    let agents = match of.hold.scope {
+        HoldScope::All | HoldScope::Org => with_query("/ops/agents", scope.iter().copied()),
+        _ => agent(scope_id),
+    };
+    Html::joined([
+        text(if covers.more { "more than " } else { "" }),
+        link(&jobs(("state", "armed,leased,firing,waiting")), &text(&counted(covers.armed, "one-shot"))),
+        text(" of "),
+        link(&agents, &text(&counted(covers.agents, "agent"))),
+        text("; "),
+        link(&jobs(("parked", "hold")), &text(&format!("{} parked", covers.parked))),
+    ])
 }
 
 fn release(session: &Session, of: &StandingHold) -> Option<Action> {

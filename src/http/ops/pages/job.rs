@@ -7,10 +7,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
-use super::job_view::{badges, reason, result};
+use super::job_view::{armed_for, badges, fired_at, reason, result};
 use super::recurrence;
 use super::subject::Subject;
-use super::timeline::{Entry, entries};
+use super::timeline::{self, Entry, entries};
 use crate::http::ApiError;
 use crate::http::error::ErrorPage;
 use crate::http::extract::QueryParams;
@@ -20,7 +20,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, shown, text, when, when_any, whole_id, with_commands, with_query,
+    CommandLine, Html, agent, id, job, link, shown, text, when, when_any, whole_id, with_commands, with_query,
 };
 use crate::operations::jobs;
 
@@ -33,6 +33,12 @@ struct JobPage {
     /// The pattern of its fires, if its history shows one.
     recurrence: Option<Html>,
     timeline: Vec<Entry>,
+    /// True for the attempts before those of the story.
+    is_later: bool,
+    /// Path of the page with the attempts before these.
+    earlier: Option<String>,
+    /// Path of the page with the story.
+    first: String,
 }
 
 /// Shows a job.
@@ -40,11 +46,16 @@ pub(in crate::http::ops) async fn show(
     State(ops): State<OpsState>,
     session: Session,
 ) -> Result<Response, ErrorPage> {
-    let (instance_id, job_id) = named(&session.params(&["instance_id", "job_id"])?)?;
+    let params = session.params(&["instance_id", "job_id", "after"])?;
+    let (instance_id, job_id) = named(&params)?;
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let key = (session.actor.org.clone(), instance_id.clone(), job_id.clone());
     let read = operations.job_story(&instance_id, &job_id);
     let story = ops.stories.get(key, session.by_itself, read).await?;
+    let later = match params.text("after") {
+        Some(after) => Some(operations.attempts(&instance_id, &job_id, jobs::ATTEMPTS, Some(after)).await?),
+        None => None,
+    };
     let details = &story.details;
     let current = details.job.as_ref().map(|shown| &shown.job);
     let title = format!("Job {job_id}");
@@ -52,11 +63,12 @@ pub(in crate::http::ops) async fn show(
         kind: "Job",
         name: whole_id(job_id.as_str()),
         of: Html::joined([text("of agent "), link(&agent(instance_id.as_str()), &id(instance_id.as_str()))]),
-        here: Some(session.here()),
+        // Attempts that have ended do not change.
+        here: later.is_none().then(|| session.here()),
         question: "Why has it not fired?",
         badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
         state: reason(&details.why.text, current.and_then(|job| job.last_error.as_deref())),
-        actions: actions(&session, &instance_id, &job_id, current),
+        actions: actions(&session, &instance_id, &job_id, current, story.is_held),
         facts: ("One-shot", facts(details, session.now)),
         audit: with_query(
             "/ops/audit",
@@ -76,7 +88,16 @@ pub(in crate::http::ops) async fn show(
             .recurrence
             .as_ref()
             .map(|expected| recurrence::described(expected, &story.weekdays, current, session.now)),
-        timeline: entries(&story, session.now),
+        timeline: match &later {
+            Some(page) => timeline::attempts(&page.attempts, session.now).collect(),
+            None => entries(&story, session.now),
+        },
+        is_later: later.is_some(),
+        earlier: later.map_or_else(|| story.earlier.clone(), |page| page.next).map(|after| {
+            let of = [("instance_id", instance_id.as_str()), ("job_id", job_id.as_str())];
+            with_query("/ops/job", of.into_iter().chain([("after", after.as_str())]))
+        }),
+        first: job(instance_id.as_str(), job_id.as_str()),
     };
     Ok(rendered(&page))
 }
@@ -105,6 +126,8 @@ fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> 
         ("Lease ends", job.lease_expires_at),
     ];
     let mut facts = vec![("Fires at", when(job.fire_at_instant, now))];
+    // An operator has fired it earlier.
+    facts.extend(fired_at(job).map(|_| ("Armed for", when(armed_for(job), now))));
     facts.extend(optional.into_iter().filter_map(|(name, at)| Some((name, when(at?, now)))));
     facts.extend([
         ("Attempts", text(&job.attempts.to_string())),
@@ -120,7 +143,13 @@ fn facts(details: &JobDetails, now: DateTime<Utc>) -> Vec<(&'static str, Html)> 
 }
 
 /// Returns the actions that fit the job's state and that the operator may carry out.
-fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Option<&Job>) -> Vec<Action> {
+fn actions(
+    session: &Session,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    job: Option<&Job>,
+    is_held: bool,
+) -> Vec<Action> {
     let (agent, name) = (instance_id.as_str(), job_id.as_str());
     let on_job = |operation, label, verb| {
         let line = jobs::command(verb, agent, name);
@@ -154,13 +183,13 @@ fn actions(session: &Session, instance_id: &InstanceId, job_id: &JobId, job: Opt
         }
     }
     let on = |verb| CommandLine::new(verb).option("--instance", agent).option("--job", name);
-    let hold = on("hold").option("--reason", "REASON");
-    let hold = Action::offered(session, "hold_job", "Hold", &hold)
-        .map(|action| action.about("instance_id", agent).about("job_id", name).with_reason());
-    let release = on("release");
-    let release = Action::offered(session, "release_job", "End its hold", &release)
-        .map(|action| action.about("instance_id", agent).about("job_id", name));
-    found.extend([hold, release]);
+    let switch = if is_held {
+        Action::offered(session, "release_job", "End its hold", &on("release"))
+    } else {
+        let hold = on("hold").option("--reason", "REASON");
+        Action::offered(session, "hold_job", "Hold", &hold).map(Action::with_reason)
+    };
+    found.push(switch.map(|action| action.about("instance_id", agent).about("job_id", name)));
     if job.is_some() {
         found.push(on_job("cancel_job", "Cancel", "cancel").map(|action| {
             action.warned("The one-shot is deleted: the job does not fire until its agent arms it again.")

@@ -1,9 +1,9 @@
 //! The state and the latest outcome of a job, as pages show them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{printable, shortened};
 use nas_cron_protocol::admin_api::Job;
-use nas_cron_protocol::{FireOutcome, OneShotState, ParkReason};
+use nas_cron_protocol::{FireOutcome, OneShotState, ParkReason, instant_of};
 
 use crate::http::ops::frame::Tone;
 use crate::http::ops::view::{Html, agents_words, text, when};
@@ -33,6 +33,18 @@ pub(super) fn badges(job: &Job, now: DateTime<Utc>) -> Vec<(Tone, String)> {
         badges.push((Tone::Alarm, "dormant".to_owned()));
     }
     badges
+}
+
+/// The instant for which its agent armed the job, also if an operator has fired it earlier.
+pub(super) fn armed_for(job: &Job) -> DateTime<Utc> {
+    instant_of("fire_at", &job.fire_at).unwrap_or(job.fire_at_instant)
+}
+
+/// The time at which an operator has fired the job before its instant.
+pub(super) fn fired_at(job: &Job) -> Option<DateTime<Utc>> {
+    // Digits that the database does not keep make no difference.
+    let is_earlier = armed_for(job) - job.fire_at_instant >= TimeDelta::milliseconds(1);
+    is_earlier.then_some(job.fire_at_instant)
 }
 
 /// When the job fires next, or fired last.

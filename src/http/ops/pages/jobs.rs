@@ -74,8 +74,8 @@ struct JobsPage {
     next: Option<String>,
     /// True if this is not the first page.
     is_later: bool,
-    /// The same on the command line, which has no list by a job's ID alone.
-    command: Option<Html>,
+    /// The same on the command line.
+    command: Html,
     first: String,
 }
 
@@ -135,7 +135,7 @@ pub(in crate::http::ops) async fn show(
         rows: page.jobs.iter().map(|shown| row(&shown.job, session.now)).collect(),
         next: next_page,
         is_later: after.is_some(),
-        command: listing(&filter).map(|line| shown(&line)),
+        command: shown(&listing(&filter)),
         first: path(&filter),
     };
     Ok(rendered(&list))
@@ -203,9 +203,29 @@ fn suggestions<'a>(orgs: impl Iterator<Item = &'a str>, shown: &[ShownJob]) -> V
     let states = OneShotState::ALL.iter().map(|state| state.as_str()).chain(["dormant"]);
     let states = states.map(|state| format!("state:{state}"));
     let outcomes = FireOutcome::ALL.iter().map(|outcome| format!("outcome:{outcome}"));
-    let flags = ["overdue", "parked", "parked:hold", "parked:unreachable", "parked:none"];
+    let flags = [
+        "overdue",
+        "parked",
+        "parked:hold",
+        "parked:unreachable",
+        "parked:none",
+        "expired",
+        "expired:false",
+        "no-error",
+        "status:none",
+    ];
     let flags = flags.map(str::to_owned).into_iter();
-    let open = ["agent:", "job:", "error:", "fires-from:", "fires-before:", "next-from:", "next-before:"];
+    let open = [
+        "agent:",
+        "job:",
+        "error:",
+        "error-group:",
+        "status:",
+        "fires-from:",
+        "fires-before:",
+        "next-from:",
+        "next-before:",
+    ];
     let open = open.map(str::to_owned);
     states
         .chain(flags)
@@ -227,20 +247,18 @@ fn of_job(job: &Job) -> impl Iterator<Item = String> {
     filled.map(|(name, value)| format!("{name}:{value}"))
 }
 
-/// Returns the command that lists the same jobs; `None` if there is none.
-pub(super) fn listing(filter: &JobFilter) -> Option<CommandLine> {
-    if filter.job_id.is_some() {
-        return None;
-    }
+/// Returns the command that lists the same jobs.
+pub(super) fn listing(filter: &JobFilter) -> CommandLine {
     let flag = |name: &str| match name {
         "org_id" => "--org".to_owned(),
         "instance_id" => "--instance".to_owned(),
+        "job_id" => "--job".to_owned(),
         other => format!("--{}", other.replace('_', "-")),
     };
     let list = CommandLine::new("jobs list");
-    Some(filter.pairs().iter().fold(list, |list, (name, value)| match (*name, value.as_str()) {
+    filter.pairs().iter().fold(list, |list, (name, value)| match (*name, value.as_str()) {
         ("overdue" | "no_error" | "parked", "true") => list.flag(&flag(name)),
         ("parked", value) => list.flag(&format!("--parked={value}")),
         (name, value) => list.option(&flag(name), value),
-    }))
+    })
 }

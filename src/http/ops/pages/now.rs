@@ -4,7 +4,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::admin_api::{AttentionCounts, Count, Overview, Problem, PublishedKey, Severity};
+use nas_cron_protocol::admin_api::{
+    AttentionCounts, Count, OutboxBacklog, Overview, Problem, PublishedKey, Severity,
+};
 
 use super::parts::{ReplicaRow, StepRow, key_tone, replicas, step_row};
 use crate::http::error::ErrorPage;
@@ -55,6 +57,8 @@ struct Service {
     replicas: Vec<ReplicaRow>,
     backend: String,
     since: Html,
+    /// The outbox of each backend that has one.
+    outbox: Vec<String>,
     keys: Vec<Key>,
     /// The next steps of the keys' rotation.
     steps: Vec<StepRow>,
@@ -108,6 +112,7 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
         "overdue" => (OVERDUE, "Overdue one-shots"),
         "dead letters" => (ENDED, "Dead letters and stuck one-shots"),
         "dormant jobs" => (DORMANT, "Dormant jobs"),
+        "unreachable agents" => (UNREACHABLE, "Unreachable agents"),
         "holds" => (HOLDS, "Holds"),
         "webhooks" => ("/ops/events", "Webhooks"),
         "signing key" => ("/ops/backends#keys", "Signing keys"),
@@ -149,6 +154,11 @@ fn key(of: &PublishedKey) -> Key {
     Key { kid: id(&of.kid), badge: (key_tone(&of.state), of.state.clone()) }
 }
 
+/// Describes the wake-ups that an external backend has not taken yet.
+fn outbox(of: &OutboxBacklog) -> String {
+    format!("{}: {} in the outbox, {} late.", of.backend, of.pending.of("wake-up"), of.late)
+}
+
 fn service(overview: &Overview, now: DateTime<Utc>) -> Option<Service> {
     let service = overview.service.as_ref()?;
     let (hour, day) = (&service.fires.hour, &service.fires.day);
@@ -164,6 +174,7 @@ fn service(overview: &Overview, now: DateTime<Utc>) -> Option<Service> {
         replicas: replicas(&service.replicas, now),
         backend: service.backends.active.to_string(),
         since: when(service.backends.switched_at, now),
+        outbox: service.backends.outbox.iter().map(outbox).collect(),
         keys: service.keys.published.iter().map(key).collect(),
         steps: service.keys.upcoming.iter().map(|step| step_row(step, now)).collect(),
     })

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::span;
-use nas_cron_protocol::admin_api::{Attempt, Job, JobDetails};
+use nas_cron_protocol::admin_api::{Attempt, Job};
 use nas_cron_protocol::{FireOutcome, OneShotState, ScheduleId};
 
+use super::job_view::{armed_for, fired_at};
 use crate::audit::{AuditLine, AuditOutcome};
 use crate::http::ops::frame::Tone;
 use crate::http::ops::view::{Html, agents_words, id, text, when};
@@ -32,12 +33,17 @@ pub(super) struct Entry {
 pub(super) fn entries(story: &JobStory, now: DateTime<Utc>) -> Vec<Entry> {
     let job = story.details.job.as_ref().map(|shown| &shown.job);
     let mut entries: Vec<_> = job.into_iter().flat_map(|job| coming(job, now)).collect();
-    entries.extend(arms(&story.details, job, now));
-    entries.extend(story.details.attempts.iter().map(|attempt| attempted(attempt, now)));
+    entries.extend(arms(story, job, now));
+    entries.extend(attempts(&story.details.attempts, now));
     entries.extend(story.changes.iter().map(|line| changed(line, now)));
     entries.extend(cancelled(story, now));
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
     entries
+}
+
+/// Returns attempts as entries.
+pub(super) fn attempts(attempts: &[Attempt], now: DateTime<Utc>) -> impl Iterator<Item = Entry> {
+    attempts.iter().map(move |attempt| attempted(attempt, now))
 }
 
 fn entry(at: DateTime<Utc>, now: DateTime<Utc>, tone: Tone, title: Html) -> Entry {
@@ -62,6 +68,8 @@ fn coming(job: &Job, now: DateTime<Utc>) -> Vec<Entry> {
 struct Arm {
     armed_at: DateTime<Utc>,
     fire_at: DateTime<Utc>,
+    /// Time at which an operator has fired it before its instant.
+    fired_at: Option<DateTime<Utc>>,
     /// True if its attempts have ended it.
     ended: bool,
     /// The instant of the one-shot that it superseded before an attempt, and the number of those since the latest attempt.
@@ -69,19 +77,23 @@ struct Arm {
 }
 
 /// The provisions: that of the current one-shot, that of the cancelled one, and those of attempts.
-fn arms(details: &JobDetails, job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
+fn arms(story: &JobStory, job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entry> {
+    let details = &story.details;
     let mut arms: HashMap<ScheduleId, Arm> = HashMap::new();
     for attempt in &details.attempts {
         let Some(armed_at) = attempt.armed_at else { continue };
         let ended =
             matches!(attempt.outcome, FireOutcome::Delivered | FireOutcome::Gone | FireOutcome::Dropped);
-        let arm = Arm { armed_at, fire_at: attempt.fire_at, ended: false, superseded: None };
+        // The time of an operator's fire replaces the instant.
+        let fired_at = is_fired(&story.changes, attempt.schedule_id).then_some(attempt.fire_at);
+        let arm = Arm { armed_at, fire_at: attempt.fire_at, fired_at, ended: false, superseded: None };
         arms.entry(attempt.schedule_id).or_insert(arm).ended |= ended;
     }
     if let Some(job) = job {
         let arm = Arm {
             armed_at: job.created_at,
-            fire_at: job.fire_at_instant,
+            fire_at: armed_for(job),
+            fired_at: fired_at(job),
             ended: matches!(job.state, OneShotState::Delivered | OneShotState::Dead | OneShotState::Stuck),
             superseded: job.superseded_fire_at.map(|at| (at, job.superseded_untried.unwrap_or(1))),
         };
@@ -92,19 +104,33 @@ fn arms(details: &JobDetails, job: Option<&Job>, now: DateTime<Utc>) -> Vec<Entr
     let cancelled = details.latest_cancel.and_then(|cancel| Some((cancel.armed_at?, cancel.fire_at?)));
     if let Some((armed_at, fire_at)) = cancelled.filter(|(at, _)| arms.iter().all(|arm| arm.armed_at != *at))
     {
-        arms.push(Arm { armed_at, fire_at, ended: true, superseded: None });
+        arms.push(Arm { armed_at, fire_at, fired_at: None, ended: true, superseded: None });
     }
     arms.sort_unstable_by_key(|arm| arm.armed_at);
     let mut before: Option<(DateTime<Utc>, bool)> = None;
     let mut entries = Vec::with_capacity(arms.len());
     for arm in arms {
-        let title = Html::joined([text("Armed by its agent for "), when(arm.fire_at, now)]);
+        let (title, fact) = match arm.fired_at {
+            // Its instant is not kept.
+            Some(fired_at) if fired_at == arm.fire_at => (text("Armed by its agent"), Some(fired_at)),
+            fired_at => (Html::joined([text("Armed by its agent for "), when(arm.fire_at, now)]), fired_at),
+        };
         let mut armed = entry(arm.armed_at, now, Tone::Calm, title);
+        let fired = |at| Html::joined([text("fired before its instant by an operator "), when(at, now)]);
+        armed.facts.extend(fact.map(fired));
         armed.facts.extend(superseded(&arm, before, now));
         before = Some((arm.fire_at, arm.ended));
         entries.push(armed);
     }
     entries
+}
+
+/// True if an operator has fired a one-shot before its instant.
+fn is_fired(changes: &[AuditLine], schedule_id: ScheduleId) -> bool {
+    let id = schedule_id.to_string();
+    let mut fires =
+        changes.iter().filter(|line| line.action == "fire_job" && line.outcome == AuditOutcome::Done);
+    fires.any(|line| line.subject.get("schedule_id") == Some(&id))
 }
 
 /// Describes the one-shot that another one superseded. `before` is the one before it of which the history knows: its instant,

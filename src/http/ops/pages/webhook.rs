@@ -34,6 +34,8 @@ struct WebhookPage {
     /// True if a row may have a form.
     may_redeliver: bool,
     next: Option<String>,
+    /// True if this is not the first page.
+    is_later: bool,
 }
 
 struct Row {
@@ -79,6 +81,7 @@ pub(in crate::http::ops) async fn show(
         frame: session.frame("Webhook").of(Section::Events).below("Events and webhooks", "/ops/events"),
         subject,
         rows: deliveries.items.iter().map(|delivery| row(&session, &webhook, delivery)).collect(),
+        is_later: before.is_some(),
         may_redeliver: session.may("redeliver_event") && webhook.state == WebhookState::Enabled,
         next: deliveries.next.map(|next| {
             with_query("/ops/webhook", [("webhook_id", name), ("before", next.to_string().as_str())])

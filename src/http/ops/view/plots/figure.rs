@@ -72,8 +72,10 @@ impl Figure<'_> {
             grid = grid(self.labels.len()),
         );
         html.push_str(r#"<ol class="plot-x" aria-hidden="true">"#);
-        for time in self.time_labels() {
-            let _ = write!(html, "<li>{}</li>", time.format("%H:%M"));
+        let times: Vec<_> = self.time_labels().map(|time| time.format("%H:%M").to_string()).collect();
+        for (number, time) in times.iter().enumerate() {
+            let zone = if number + 1 == times.len() { " UTC" } else { "" };
+            let _ = write!(html, "<li>{time}{zone}</li>");
         }
         let _ = write!(html, r#"</ol></div><p class="plot-summary">{summary}</p>"#);
         self.write_table(&mut html);
@@ -88,10 +90,11 @@ impl Figure<'_> {
     }
 
     fn write_table(&self, html: &mut String) {
+        // It scrolls, so it can have the focus.
         let _ = write!(
             html,
-            r#"<details class="plot-data"><summary>Numbers</summary><div class="plot-table"><table><caption>{}</caption><thead><tr><th scope="col">UTC</th>"#,
-            self.title
+            r#"<details class="plot-data"><summary>Numbers</summary><div class="plot-table" tabindex="0" role="region" aria-label="Numbers: {title}"><table><caption>{title}</caption><thead><tr><th scope="col">UTC</th>"#,
+            title = self.title
         );
         for column in self.columns {
             let _ = write!(html, r#"<th scope="col">{column}</th>"#);

@@ -60,13 +60,13 @@ fn plot_of_fires_matches_its_snapshot() {
     <li>08:00</li>
     <li>08:01</li>
     <li>08:01</li>
-    <li>08:02</li>
+    <li>08:02 UTC</li>
     </ol>
     </div>
     <p class="plot-summary">At most 2,000 in a minute. In all 1,580 delivered, 10 failed, 510 with another outcome.</p>
     <details class="plot-data">
     <summary>Numbers</summary>
-    <div class="plot-table">
+    <div class="plot-table" tabindex="0" role="region" aria-label="Numbers: Fires per minute">
     <table>
     <caption>Fires per minute</caption>
     <thead>
