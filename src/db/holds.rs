@@ -76,7 +76,7 @@ pub async fn release(db: &Db, target: &HoldTarget) -> DbResult<bool> {
 const COUNTED: i64 = 200_000;
 
 /// Maximum number of holds in a list.
-pub const LISTED: usize = 1_000;
+pub const LISTED: u32 = 1_000;
 
 /// Returns the holds and what they cover, the widest first; with `org_id`, those of this org, its instances and their jobs.
 ///
@@ -124,7 +124,7 @@ pub async fn list(db: &Db, org_id: Option<&OrgId>) -> DbResult<Vec<StandingHold>
         ORDER BY h.width NULLS LAST, h.scope_id, h.job_id
         "#,
         org_id.map(OrgId::as_str),
-        LISTED as i64 + 1,
+        i64::from(LISTED) + 1,
         COUNTED,
     )
     .fetch_all(db)

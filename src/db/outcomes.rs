@@ -40,6 +40,7 @@ async fn finish_jobs(db: &Db, ended: &[&Ended], rules: &ArmRules) -> DbResult<Ve
 macro_rules! statement {
     ($(#[$doc:meta])* $name:ident, $if_recorded:literal, $unless_recorded:literal) => {
         $(#[$doc])*
+        #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
         async fn $name(db: &Db, ended: &[&Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
             let rules = RuleColumns::from(rules);
             Ok(sqlx::query_as!(

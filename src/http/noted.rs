@@ -1,4 +1,4 @@
-//! What handlers note for the line of their call in the audit log, beyond its path.
+//! Notes of handlers for the line of their call in the audit log, beyond its path.
 
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ impl Operations {
     /// Lists the holds, and what they cover. A caller that is limited to an org sees those of this org.
     pub async fn holds(&self) -> OperationResult<HoldList> {
         let mut found = holds::list(&self.db, self.org()).await?;
-        let more = found.len() > holds::LISTED;
-        found.truncate(holds::LISTED);
+        let more = found.len() > holds::LISTED as usize;
+        found.truncate(holds::LISTED as usize);
         Ok(HoldList { holds: found, more })
     }
 

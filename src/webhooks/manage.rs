@@ -173,10 +173,10 @@ impl Webhooks {
 
     /// Returns the webhooks, the oldest first, up to [`webhooks::LISTED`]. Returns true beside them if there are more.
     pub async fn list(&self, org_id: Option<&OrgId>) -> Result<(Vec<Webhook>, bool), WebhookError> {
-        let limit = webhooks::LISTED as i64 + 1;
+        let limit = i64::from(webhooks::LISTED) + 1;
         let mut found = webhooks::list(&self.db, org_id.map(OrgId::as_str), Listed::All, limit).await?;
-        let more = found.len() > webhooks::LISTED;
-        found.truncate(webhooks::LISTED);
+        let more = found.len() > webhooks::LISTED as usize;
+        found.truncate(webhooks::LISTED as usize);
         Ok((found, more))
     }
 

@@ -19,7 +19,7 @@ use crate::domain::webhook::{
 /// Maximum number of webhooks of an org, and of those without an org.
 pub const MOST: i64 = 200;
 /// Maximum number of webhooks in a list.
-pub const LISTED: usize = 1_000;
+pub const LISTED: u32 = 1_000;
 /// Maximum number of events that wait for a webhook and are counted.
 const PENDING: i64 = 1_000;
 /// Maximum number of attempts that a delivery shows.
@@ -157,11 +157,11 @@ pub async fn failing(db: &Db, org_id: Option<&str>, limit: i64) -> DbResult<(Cou
             SELECT FROM webhooks WHERE $1::text IS NULL OR org_id = $1 /* org_id */ LIMIT $2 /* listed */) s
         "#,
         org_id,
-        LISTED as i64,
+        i64::from(LISTED),
     )
     .fetch_one(db)
     .await?;
-    Ok((Count::up_to(count, LISTED as i64), list(db, org_id, Listed::Failing, limit).await?))
+    Ok((Count::up_to(count, i64::from(LISTED)), list(db, org_id, Listed::Failing, limit).await?))
 }
 
 /// Changes a webhook. Another URL, and enabling it, start anew: its next attempt is due at once. Returns false if there is

@@ -77,9 +77,9 @@ impl Gate {
             Ok(()) => next.run(request).await,
             Err(error) => Problem(error).into_response(),
         };
-        let (noted, reason) = (notes.noted(), response.extensions().get::<Reason>());
-        let detail = reason.map(|reason| reason.0.as_str()).or(noted.detail.as_deref());
-        self.audit.end(id, outcome(response.status()), &noted.about, detail).await;
+        let (said, reason) = (notes.noted(), response.extensions().get::<Reason>());
+        let detail = reason.map(|reason| reason.0.as_str()).or(said.detail.as_deref());
+        self.audit.end(id, outcome(response.status()), &said.about, detail).await;
         Ok(response)
     }
 

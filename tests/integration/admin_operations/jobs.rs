@@ -204,7 +204,7 @@ async fn attempts_are_paged_newest_first() {
     found.sort_unstable();
     days.dedup();
     assert_eq!((found, days), (vec![1, 2, 3, 4, 5], vec![0, 1, 2]));
-    // A place that no list has is no cursor.
+    // A place that no list has is an invalid cursor.
     let cursor = URL_SAFE_NO_PAD.decode(after.trim_start_matches("&after=")).unwrap();
     let mut place: Value = serde_json::from_slice(&cursor).unwrap();
     for time in [i64::MAX, i64::MIN, -1] {

@@ -26,6 +26,7 @@ const SUGGESTED_ORGS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
+#[expect(clippy::struct_excessive_bools, reason = "what the form and the texts of the page depend on")]
 struct AgentsPage {
     frame: Frame,
     search: String,
