@@ -46,7 +46,7 @@ async fn search_with_many_hits_is_complete_and_finds_an_agent_of_any_org() {
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&org_id=org-1").await.len(), 2);
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&disabled=true").await.len(), 15);
     ops.world
-        .sql("UPDATE instances SET unreachable_since = now() WHERE instance_id LIKE 'agent-%0' AND enabled")
+        .sql("UPDATE instances SET unreachable_since = now(), probe_job_id = 'x' WHERE instance_id LIKE 'agent-%0' AND enabled")
         .await;
     let unreachable = ops.count("instances WHERE unreachable_since IS NOT NULL").await;
     assert_eq!(unreachable, 135);
