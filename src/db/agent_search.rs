@@ -73,7 +73,7 @@ pub async fn has_more_callbacks(db: &Db, search: &AgentSearch) -> DbResult<bool>
             SELECT count(*) FROM (
                 SELECT FROM instances
                 WHERE callback_url IS NOT NULL AND callback_url ~>=~ c.beginning AND callback_url ~<~ c.ending
-                LIMIT $3::bigint + 1
+                ORDER BY callback_url USING ~<~ LIMIT $3::bigint + 1
             ) found
         ) i
         "#,

@@ -94,7 +94,10 @@ async fn front_page_reports_unreachable_agents_and_leads_to_them() {
     let ops = Ops::new().await;
     ops.armed("one").await;
     ops.world
-        .sql("UPDATE instances SET unreachable_since = now() - interval '10 min', probe_job_id = 'one'")
+        .sql(
+            "UPDATE one_shots SET state = 'waiting', retrying_since = now();
+             UPDATE instances SET unreachable_since = now() - interval '10 min', probe_job_id = 'one'",
+        )
         .await;
     let operator = ops.admin().await;
     let page = operator.get("/ops").await;

@@ -45,8 +45,15 @@ async fn search_with_many_hits_is_complete_and_finds_an_agent_of_any_org() {
     assert_eq!(all, sorted, "in one order, without repetitions");
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&org_id=org-1").await.len(), 2);
     assert_eq!(walk(&operator, "/ops/agents?search=agent-&disabled=true").await.len(), 15);
+    // With probes that wait: the service ends an outage without one.
     ops.world
-        .sql("UPDATE instances SET unreachable_since = now(), probe_job_id = 'job' WHERE instance_id LIKE 'agent-%0' AND enabled")
+        .sql(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    next_attempt_at, retrying_since)
+             SELECT instance_id, 'x', gen_random_uuid(), 'k', 't', now(), callback_url, 'waiting', now() + interval '1 h', now()
+             FROM instances WHERE instance_id LIKE 'agent-%0' AND enabled;
+             UPDATE instances SET unreachable_since = now(), probe_job_id = 'x' WHERE instance_id LIKE 'agent-%0' AND enabled",
+        )
         .await;
     let unreachable = ops.count("instances WHERE unreachable_since IS NOT NULL").await;
     assert_eq!(unreachable, 135);

@@ -26,7 +26,7 @@ const SUGGESTED_ORGS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
-#[expect(clippy::struct_excessive_bools, reason = "what the form and the texts of the page depend on")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a box of the form or a sentence of the page")]
 struct AgentsPage {
     frame: Frame,
     search: String,
