@@ -12,7 +12,7 @@ from processes import Failed
 ORG = "scale"
 DEAD = """
 UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL, due_since = NULL, attempts = 3,
-    last_outcome = 'failed', last_status = 503, last_error = 'busy'
+    fire_at = now() - interval '1 h', last_outcome = 'failed', last_status = 503, last_error = 'busy'
 WHERE instance_id IN (SELECT instance_id FROM instances WHERE org_id = 'scale' ORDER BY instance_id LIMIT {dead} / 10)
   AND state IN ('armed', 'waiting')
 """
@@ -90,9 +90,9 @@ def measure(client, database, dead, progress=lambda _: None):
 
 
 def wait_for_parked(database, dead):
-    """Waits until the scheduler has parked what was redriven. Returns their number."""
+    """Waits until the scheduler has parked what was redriven, but for what is due later. Returns their number."""
     end = time.monotonic() + PARKED_S
-    while (parked := int(database.value("SELECT count(*) FROM one_shots WHERE parked IS NOT NULL"))) < dead:
+    while (parked := int(database.value("SELECT count(*) FROM one_shots WHERE parked IS NOT NULL"))) < 0.99 * dead:
         if time.monotonic() > end:
             raise Failed(f"only {parked} of {dead} redriven one-shots are parked after {PARKED_S} s")
         time.sleep(1)

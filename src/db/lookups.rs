@@ -143,7 +143,9 @@ pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
         )
         UPDATE one_shots o SET parked = NULL, updated_at = now()
         FROM locked l JOIN instance_status i USING (instance_id)
-        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.parked = 'hold' AND NOT i.on_hold
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
+          -- Written so that only the primary key fits.
+          AND o.parked IS NOT DISTINCT FROM 'hold' AND NOT i.on_hold
           AND NOT EXISTS (SELECT FROM job_holds h WHERE h.instance_id = o.instance_id AND h.job_id = o.job_id)
         "#,
         instance_id.as_str(),

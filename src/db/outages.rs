@@ -144,6 +144,9 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
 
 /// Cleans up after concurrent holds, releases and cancels: releases parked one-shots whose hold has ended, chooses new
 /// probes for unreachable instances without one, and gives up one-shots that waited for a probe for `give_up_after`.
+///
+/// The updates compare `parked` by `IS NOT DISTINCT FROM`, so that only the primary key fits: while the statistics know of no
+/// parked one-shot, reading all of them for each row looks cheap.
 pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResult<Tidied> {
     let row = sqlx::query!(
         r#"
@@ -177,7 +180,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
         ), probes AS (
             UPDATE one_shots o SET parked = NULL, updated_at = now()
             FROM chosen c
-            WHERE o.instance_id = c.instance_id AND o.job_id = c.job_id AND o.parked = 'unreachable'
+            WHERE o.instance_id = c.instance_id AND o.job_id = c.job_id AND o.parked IS NOT DISTINCT FROM 'unreachable'
             RETURNING 1
         ), released AS (
             UPDATE one_shots o SET parked = NULL, updated_at = now()
@@ -189,7 +192,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
                 LIMIT $2
                 FOR NO KEY UPDATE OF p SKIP LOCKED
             ) p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'hold'
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked IS NOT DISTINCT FROM 'hold'
             RETURNING 1
         ), given_up AS (
             UPDATE one_shots o
@@ -202,7 +205,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
                 LIMIT $2
                 FOR NO KEY UPDATE SKIP LOCKED
             ) p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'unreachable'
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked IS NOT DISTINCT FROM 'unreachable'
             RETURNING 1
         ), stray AS (
             -- Parked just as its instance's outage ended.
@@ -214,7 +217,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
                 LIMIT $2
                 FOR NO KEY UPDATE OF p SKIP LOCKED
             ) p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'unreachable'
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked IS NOT DISTINCT FROM 'unreachable'
             RETURNING 1
         )
         SELECT (SELECT count(*) FROM released) + (SELECT count(*) FROM stray) AS "released!",

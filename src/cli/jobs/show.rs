@@ -162,9 +162,9 @@ mod tests {
             ..attempt.clone()
         };
         insta::assert_snapshot!(attempts_table(&[attempt, queued], now()), @r#"
-        ATTEMPT  STARTED   LATE  TOOK   OUTCOME                           STATUS  ERROR                   SCHEDULE                              ID
-        2        20 s ago  40 s  12 ms  failed                            503     the agent answered 503  00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
-        2        20 s ago  40 s  12 ms  delivered, answered "queued [2J"  200     -                       00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
+        ATTEMPT  STARTED   LATE  TOOK   OUTCOME                           STATUS  RETRY-AFTER  ERROR                   SCHEDULE                              ID
+        2        20 s ago  40 s  12 ms  failed                            503     1 min 30 s   the agent answered 503  00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
+        2        20 s ago  40 s  12 ms  delivered, answered "queued [2J"  200     -            -                       00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
         "#);
         insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts.");
     }

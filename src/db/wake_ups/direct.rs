@@ -70,7 +70,8 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
                 updated_at = now()
             FROM ended e JOIN locked l USING (schedule_id, generation)
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.schedule_id = e.schedule_id
-              AND o.awaits = 'qstash_direct'
+              -- Written so that only the primary key fits.
+              AND o.awaits IS NOT DISTINCT FROM 'qstash_direct'
             RETURNING e.attempt_id, o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered,
                       e.http_status
         )

@@ -171,3 +171,26 @@ async fn caller_of_one_org_does_not_learn_why_the_service_is_on_hold() {
     assert!(!why["text"].as_str().unwrap().contains("incident"), "{why}");
     assert_eq!(why["fix"], "an operator of the whole service ends that");
 }
+
+#[tokio::test]
+async fn hold_with_many_parked_one_shots_ends_at_once() {
+    let admin = Admin::new().await;
+    // The statistics are those of the time before: no one-shot is parked.
+    admin
+        .world
+        .sql(
+            "INSERT INTO instances (instance_id, org_id) SELECT 'many-' || n, 'org-9' FROM generate_series(1, 6000) n;
+             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    next_attempt_at)
+             SELECT 'many-' || n % 6000 + 1, 'job-' || n, gen_random_uuid(), 'k', 't', '2100-01-01', 'https://a.example', 'armed',
+                    '2100-01-01'
+             FROM generate_series(1, 60000) n;
+             ALTER TABLE one_shots SET (autovacuum_enabled = false);
+             ANALYZE",
+        )
+        .await;
+    admin.ok("PUT", "/api/admin/holds/service", Some(&json!({}))).await;
+    admin.world.sql("UPDATE one_shots SET parked = 'hold' WHERE job_id LIKE 'job-%'").await;
+    let released = admin.ok("DELETE", "/api/admin/holds/service", None).await;
+    assert_eq!((&released["released"], &released["still_parked"]), (&json!(60_000), &json!(0)));
+}
