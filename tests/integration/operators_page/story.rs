@@ -221,8 +221,9 @@ async fn pages_for_the_documentation_are_complete() {
         assert_eq!(tab.goto(&ops.url(&path)).await, 200, "{path}");
         assert!(tab.text("main").await.contains(text), "{path}: {}", tab.text("main").await);
         if let Some(folder) = &folder {
-            // The plots of the front page are below its problems.
-            tab.screenshot(&folder.join(format!("operators-page-{name}.png")), name == "now").await;
+            // The plots of the front page are below its problems, and the story of a job below its facts.
+            let whole = matches!(name, "now" | "job");
+            tab.screenshot(&folder.join(format!("operators-page-{name}.png")), whole).await;
         }
         assert_eq!(tab.problems().await, Vec::<String>::new());
         tab.close().await;
