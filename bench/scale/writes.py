@@ -85,6 +85,7 @@ def measure(client, database, dead, progress=lambda _: None):
     done(redrive(client))
     done(release(client, "service", wait_for_parked(database, dead)))
     done(hold(client, f"orgs/{ORG}"))
+    wait_for_quiet(database)
     done(delete(client))
     return rows
 
@@ -97,6 +98,13 @@ def wait_for_parked(database, dead):
             raise Failed(f"only {parked} of {dead} redriven one-shots are parked after {PARKED_S} s")
         time.sleep(1)
     return parked
+
+
+def wait_for_quiet(database):
+    """Waits until no attempt is in flight: what was released fires beside the changes."""
+    end = time.monotonic() + PARKED_S
+    while int(database.value("SELECT count(*) FROM one_shots WHERE state IN ('leased', 'firing')")) and time.monotonic() < end:
+        time.sleep(1)
 
 
 def lines(rows):

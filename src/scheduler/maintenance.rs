@@ -92,18 +92,23 @@ fn report(step: &str, result: DbResult<()>) {
     }
 }
 
-/// Releases parked one-shots without a hold, replaces missing probes, and gives up one-shots whose retry budget is spent.
+/// Releases parked one-shots without a hold, replaces missing probes, and gives up one-shots whose retry budget is spent. All of
+/// them: whoever has ended a hold may have left before its end.
 async fn settle(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
-    let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
-    if tidied != Tidied::default() {
-        info!(
-            released = tidied.released,
-            probes = tidied.probes,
-            given_up = tidied.given_up,
-            "parked one-shots updated"
-        );
+    loop {
+        let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
+        if tidied != Tidied::default() {
+            info!(
+                released = tidied.released,
+                probes = tidied.probes,
+                given_up = tidied.given_up,
+                "parked one-shots updated"
+            );
+        }
+        if tidied.released < BATCH && tidied.given_up < BATCH {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Drops and deletes what is older than its retention. `cursor` is the job after which one-shots are examined next.

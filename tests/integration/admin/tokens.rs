@@ -205,7 +205,8 @@ async fn invalid_tokens_are_limited_per_address_and_lock_out_no_token_in_use() {
 
 #[tokio::test]
 async fn valid_token_that_calls_too_fast_gets_429_with_the_time_to_wait() {
-    let world = World::with(|settings| settings.with("NAS_CRON_LOG_FILTER", "error,nas_cron::app=info")).await;
+    let world =
+        World::with(|settings| settings.with("NAS_CRON_LOG_FILTER", "error,nas_cron::app=info")).await;
     // The gate rejects it without a statement, and none waits for the answer to the one before: on a busy machine, too, they come
     // faster than 200 per second.
     let request = format!(
