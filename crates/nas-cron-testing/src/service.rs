@@ -303,9 +303,18 @@ impl Service {
         answer(self.http.get(format!("{}{path}", self.url))).await
     }
 
-    /// Returns the metrics page.
+    /// Returns the metrics page. A service that has used up its descriptors drops a connection: the page is asked for again, as by
+    /// Prometheus.
     pub async fn metrics(&self) -> String {
-        self.http.get(&self.metrics_url).send().await.unwrap().text().await.unwrap()
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.http.get(&self.metrics_url).send().await {
+                Ok(response) => return response.text().await.unwrap(),
+                Err(error) => assert!(tries < 20, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
     }
 
     /// Sends a POST with a token. Returns status and body.
