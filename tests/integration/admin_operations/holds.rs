@@ -173,7 +173,7 @@ async fn caller_of_one_org_does_not_learn_why_the_service_is_on_hold() {
 }
 
 #[tokio::test]
-async fn hold_with_many_parked_one_shots_ends_at_once() {
+async fn end_of_a_hold_releases_many_parked_one_shots_in_one_request() {
     let admin = Admin::new().await;
     // The statistics are those of the time before: no one-shot is parked.
     admin
