@@ -1,7 +1,7 @@
 //! The directory of agent instances: the rules of registration, below the admin API and the operator's commands, and
 //! above SQL.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 
@@ -251,24 +251,30 @@ pub async fn set_callback(
 
 /// Maximum number of rows per statement.
 const TIDY_BATCH: i64 = 2_000;
+/// Time for which a call releases one-shots. Its caller waits, and a hold can have parked a million.
+const RELEASE_TIME: Duration = Duration::from_secs(4);
 /// Maximum time to wait for an unreachable instance. Only the running service, which has the setting, gives up its
 /// one-shots.
 const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Releases every parked one-shot without a hold, and wakes the replicas.
-pub(crate) async fn release_parked(db: &Db) -> DbResult<()> {
+/// Releases the parked one-shots without a hold, and wakes the replicas. Returns false if some are left after
+/// [`RELEASE_TIME`]: every replica releases all that it finds, about every 20 seconds.
+pub(crate) async fn release_parked(db: &Db) -> DbResult<bool> {
+    let start = Instant::now();
     let mut races = 0;
     loop {
         match outages::tidy_parked(db, NEVER, TIDY_BATCH).await {
-            Ok(tidied) if tidied.released + tidied.probes == 0 => return Ok(()),
+            Ok(tidied) if tidied.released + tidied.probes == 0 => return Ok(true),
             Ok(tidied) => {
                 hints::announce(db).await?;
                 if tidied.released < TIDY_BATCH {
-                    return Ok(());
+                    return Ok(true);
+                }
+                if start.elapsed() > RELEASE_TIME {
+                    return Ok(false);
                 }
             }
-            // If all tries lose, the replicas release the rest within ten seconds.
-            Err(DbError::Contended(_)) if races == RACES => return Ok(()),
+            Err(DbError::Contended(_)) if races == RACES => return Ok(false),
             Err(DbError::Contended(_)) => races += 1,
             Err(error) => return Err(error),
         }

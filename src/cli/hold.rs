@@ -167,10 +167,14 @@ pub async fn release(args: ReleaseArgs, on: &Operator, out: &mut dyn Write) -> a
     }
     if ended.still_parked > 0 {
         let parked = counted(ended.still_parked, "one-shot");
-        writeln!(
-            out,
-            "Still parked: {parked}, because of another hold or a disabled agent; see `nas-cron hold list`."
-        )?;
+        if ended.releasing {
+            writeln!(out, "Still parked: {parked}; the running service releases the rest within minutes.")?;
+        } else {
+            writeln!(
+                out,
+                "Still parked: {parked}, because of another hold or a disabled agent; see `nas-cron hold list`."
+            )?;
+        }
     }
     Ok(())
 }

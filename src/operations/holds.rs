@@ -33,12 +33,12 @@ impl Operations {
         })
     }
 
-    /// Ends a hold, and releases the one-shots that only it held.
+    /// Ends a hold, and releases the one-shots that only it held. If they are very many, the replicas release the rest.
     pub async fn release(&self, target: &HoldTarget) -> OperationResult<Released> {
         self.check_visible(target).await?;
         let before = holds::coverage(&self.db, target).await?.parked;
         let existed = again(|| holds::release(&self.db, target)).await?;
-        directory::release_parked(&self.db).await?;
+        let complete = directory::release_parked(&self.db).await?;
         // Counted before and after, because a running service may also release some of them.
         let after = holds::coverage(&self.db, target).await?.parked;
         Ok(Released {
@@ -48,6 +48,7 @@ impl Operations {
             existed,
             released: (before - after).max(0),
             still_parked: after,
+            releasing: !complete && after > 0,
         })
     }
 

@@ -99,7 +99,7 @@ pub struct HeldScope {
 /// The end of a hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "existed": true, "released": 3, "still_parked": 0 })))]
+#[cfg_attr(feature = "openapi", schema(example = json!({ "scope": "org", "scope_id": "acme", "existed": true, "released": 3, "still_parked": 0, "releasing": false })))]
 pub struct Released {
     /// Scope of the hold.
     pub scope: HoldScope,
@@ -113,6 +113,10 @@ pub struct Released {
     pub existed: bool,
     /// Number of one-shots that are not parked any more.
     pub released: i64,
-    /// Number of one-shots in the scope that another hold or a disabled agent still parks.
+    /// Number of one-shots in the scope that are still parked: because of another hold or a disabled agent, or because they
+    /// are released later (`releasing`).
     pub still_parked: i64,
+    /// True if there were too many for one call: the running replicas release the rest within minutes.
+    #[serde(default)]
+    pub releasing: bool,
 }

@@ -37,6 +37,10 @@ pub(super) async fn perform(operations: &Operations, operation: &str, form: &For
     Ok(Done::new(match (released.existed, released.still_parked) {
         (false, _) => "It was not on hold.".to_owned(),
         (true, 0) => format!("The hold is over; {} released.", counted(released.released, "one-shot")),
+        (true, parked) if released.releasing => format!(
+            "The hold is over; {} released. The replicas release the other {parked} within minutes.",
+            counted(released.released, "one-shot")
+        ),
         (true, parked) => format!(
             "The hold is over; {} released. Another hold or a disabled agent still stops {parked}.",
             counted(released.released, "one-shot")
