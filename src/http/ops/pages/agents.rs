@@ -8,8 +8,9 @@ use nas_cron_base::terminal::span;
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
+use crate::domain::agent_search::AgentSearch;
 use crate::domain::quota::DefaultQuotas;
-use crate::domain::registration::{Agent, AgentFilter, AgentSearch};
+use crate::domain::registration::{Agent, AgentFilter};
 use crate::http::error::{ApiError, ErrorPage};
 use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
