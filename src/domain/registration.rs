@@ -114,6 +114,10 @@ impl Agent {
 pub struct AgentPage {
     /// The agents, ordered by ID.
     pub agents: Vec<Agent>,
+    /// True if more than 1,000 callbacks begin with the text of `search`: the pages do not have all of their agents. Use a longer
+    /// text, or search within an org.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_callbacks: bool,
     /// Value of `after` for the next page; `null` on the last page.
     pub next: Option<String>,
 }
