@@ -4,7 +4,8 @@
 //! ([`super::directory`]). Any other one walks the indexes of beginnings, which are in the order of bytes.
 
 use super::{Db, DbResult};
-use crate::domain::registration::{AgentFilter, AgentSearch};
+use crate::domain::agent_search::AgentSearch;
+use crate::domain::registration::AgentFilter;
 
 /// Maximum number of instances that a search finds by one beginning of callbacks: they are not in the order of IDs, so each page
 /// reads all of them.

@@ -6,7 +6,8 @@ use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use super::execute::Transaction;
 use super::{Db, DbResult, agent_search};
 use crate::domain::PortalDenial;
-use crate::domain::registration::{Agent, AgentFilter, AgentSearch, Deleted, Registration, Verdict};
+use crate::domain::agent_search::AgentSearch;
+use crate::domain::registration::{Agent, AgentFilter, Deleted, Registration, Verdict};
 
 /// Registers a batch in one statement. A refused instance does not affect the others.
 /// Returns a verdict for each instance, in the order of the batch.

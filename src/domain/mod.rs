@@ -7,7 +7,7 @@
 //! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`], [`qstash_region`]: wake-ups from external backends, and
 //!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`quota`], [`identity`], [`login`]: agent instances, their credentials,
-//!   and the conditions that stop their fires or limit their jobs.
+//!   and the conditions that stop their fires or limit their jobs. [`agent_search`]: the search for them.
 //! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`trace_context`], [`stage`]: what traces record. [`transfer`]: what exports contain.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
@@ -24,6 +24,7 @@ pub mod actor;
 pub mod admin_token;
 pub mod agent_contact;
 pub mod agent_instance;
+pub mod agent_search;
 pub mod arm_rules;
 pub mod attempt;
 pub mod audit;

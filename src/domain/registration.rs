@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::admin_api::QuotaScope;
-use nas_cron_protocol::{CallbackUrl, Given, InstanceId, InvalidField, OrgId, SessionId};
+use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::PortalDenial;
+use super::agent_search::AgentSearch;
 use super::login::Login;
 use super::quota::DefaultQuotas;
 
@@ -113,6 +114,10 @@ impl Agent {
 pub struct AgentPage {
     /// The agents, ordered by ID.
     pub agents: Vec<Agent>,
+    /// True if more than 1,000 callbacks begin with the text of `search`: the pages do not have all of their agents. Use a longer
+    /// text, or search within an org.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_callbacks: bool,
     /// Value of `after` for the next page; `null` on the last page.
     pub next: Option<String>,
 }
@@ -163,38 +168,6 @@ pub struct Deleted {
     pub one_shots: i64,
     /// Those of them that were not delivered.
     pub undelivered: i64,
-}
-
-/// Maximum length of the text of a search, in bytes.
-const MAX_SEARCH: usize = 255;
-
-/// The beginning of an instance's ID, or of its callback with or without the scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentSearch(String);
-
-impl AgentSearch {
-    /// Checks the text of a search.
-    pub fn new(text: impl Into<String>) -> Result<Self, InvalidField> {
-        let text = text.into();
-        if text.is_empty() || text.len() > MAX_SEARCH || text.chars().any(char::is_control) {
-            let problem = format!("must have 1 to {MAX_SEARCH} bytes, and no control characters");
-            return Err(InvalidField::new("search", problem));
-        }
-        Ok(Self(text))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The beginnings of callbacks that match.
-    pub fn callbacks(&self) -> Vec<String> {
-        if self.0.starts_with("http") {
-            return vec![self.0.clone()];
-        }
-        ["https://", "http://"].map(|scheme| format!("{scheme}{}", self.0)).into()
-    }
 }
 
 /// Selection of instances for a listing.

@@ -18,16 +18,11 @@ impl Operations {
     ) -> OperationResult<AgentPage> {
         let filter = AgentFilter { within: self.org().cloned(), ..filter.clone() };
         let page = directory::list(&self.db, &filter, after, limit).await?;
-        Ok(AgentPage { agents: page.items, next: page.next })
-    }
-
-    /// True if more callbacks begin with the text of a search than it examines: its list is not complete.
-    pub async fn has_more_callbacks(&self, filter: &AgentFilter) -> OperationResult<bool> {
-        let filter = AgentFilter { within: self.org().cloned(), ..filter.clone() };
-        match filter.search.as_ref().filter(|_| agent_search::is_wide(&filter)) {
-            Some(search) => Ok(agent_search::has_more_callbacks(&self.db, search).await?),
-            None => Ok(false),
-        }
+        let more_callbacks = match filter.search.as_ref().filter(|_| agent_search::is_wide(&filter)) {
+            Some(search) => agent_search::has_more_callbacks(&self.db, search).await?,
+            None => false,
+        };
+        Ok(AgentPage { agents: page.items, more_callbacks, next: page.next })
     }
 
     /// Finds an agent, and its last login at the built-in portal.

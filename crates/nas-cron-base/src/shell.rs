@@ -58,7 +58,7 @@ impl fmt::Display for CommandLine {
 }
 
 /// Returns a word as a POSIX shell reads it.
-pub fn quoted(word: &str) -> String {
+fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty() && word.chars().all(is_plain);
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

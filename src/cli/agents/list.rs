@@ -9,6 +9,7 @@ use nas_cron_protocol::{InstanceId, OrgId};
 
 use super::show::condition;
 use crate::cli::operator::Operator;
+use crate::domain::agent_search::AgentSearch;
 use crate::domain::registration::{Agent, AgentFilter, AgentPage};
 
 /// List agents, ordered by instance id.
@@ -17,12 +18,16 @@ use crate::domain::registration::{Agent, AgentFilter, AgentPage};
 #[command(after_help = "\
 Examples:
   nas-cron agents list --org acme
+  nas-cron agents list --search gateway.example    Hosts of callbacks, or IDs, that begin so
   nas-cron agents list --unreachable
   nas-cron agents list --limit 1000 --after agent-0999 --json")]
 pub(super) struct ListArgs {
     /// Only agents of this org.
     #[arg(long)]
     org: Option<OrgId>,
+    /// Only agents whose ID, or whose callback with or without the scheme, begins with this text.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<AgentSearch>,
     /// Only enabled agents.
     #[arg(long, conflicts_with = "disabled")]
     enabled: bool,
@@ -38,10 +43,14 @@ pub(super) struct ListArgs {
     /// Resume after this agent: the last line of the previous page.
     #[arg(long, value_name = "INSTANCE_ID")]
     after: Option<InstanceId>,
-    /// Print JSON: {"agents": […], "next": … or null}.
+    /// Print JSON: {"agents": […], "next": … or null}, with "more_callbacks": true if a search does not list all.
     #[arg(long)]
     json: bool,
 }
+
+/// The hint that a search is not complete.
+const MORE_CALLBACKS: &str =
+    "Not all are listed: more than 1,000 callbacks begin with this text. Use a longer one, or --org.";
 
 /// Prints a page of the list.
 pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -50,14 +59,25 @@ pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> a
         (_, true) => Some(false),
         _ => None,
     };
-    let is_filtered = args.org.is_some() || enabled.is_some() || args.unreachable || args.after.is_some();
-    let filter =
-        AgentFilter { org_id: args.org, enabled, unreachable: args.unreachable, ..AgentFilter::default() };
-    let mut all = AgentPage { agents: Vec::new(), next: args.after.map(|after| after.to_string()) };
+    let is_filtered = args.org.is_some()
+        || args.search.is_some()
+        || enabled.is_some()
+        || args.unreachable
+        || args.after.is_some();
+    let filter = AgentFilter {
+        org_id: args.org,
+        search: args.search,
+        enabled,
+        unreachable: args.unreachable,
+        ..AgentFilter::default()
+    };
+    let after = args.after.map(|after| after.to_string());
+    let mut all = AgentPage { agents: Vec::new(), more_callbacks: false, next: after };
     loop {
         let room = args.limit - u32::try_from(all.agents.len()).unwrap_or(args.limit);
         let page = on.agents(&filter, room, all.next.as_deref()).await?;
         all.agents.extend(page.agents);
+        all.more_callbacks |= page.more_callbacks;
         all.next = page.next;
         if all.next.is_none() || all.agents.len() >= args.limit as usize {
             break;
@@ -68,6 +88,9 @@ pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> a
     }
     let now = on.now().await?;
     out.write_all(agents_table(&all.agents, is_filtered, now).as_bytes())?;
+    if all.more_callbacks {
+        writeln!(out, "{MORE_CALLBACKS}")?;
+    }
     if let Some(next) = all.next {
         writeln!(out, "More agents follow: --after {next}")?;
     }

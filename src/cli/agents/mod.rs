@@ -277,6 +277,11 @@ mod tests {
                 .is_ok()
         );
         assert!(parse(&["list", "--enabled", "--disabled"]).is_err());
+        insta::assert_snapshot!(parse(&["list", "--search", ""]).unwrap_err(), @r"
+        error: invalid value '' for '--search <TEXT>': search: must have 1 to 255 bytes, and no control characters
+
+        For more information, try '--help'.
+        ");
         insta::assert_snapshot!(parse(&["add", "a", "--org", ""]).unwrap_err(), @r#"
         error: invalid value '' for '--org <ORG>': org_id: must not be empty
 

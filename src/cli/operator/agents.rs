@@ -35,11 +35,13 @@ impl Operator {
             Self::Database(_, on) => on.agents(filter, limit, after).await.map_err(explained),
             Self::Server(client) => {
                 let org = filter.org_id.as_ref().map(|org_id| ("org_id", org_id.to_string()));
+                let search = filter.search.as_ref().map(|search| ("search", search.as_str().to_owned()));
                 let enabled = filter.enabled.map(|enabled| ("enabled", enabled.to_string()));
                 let unreachable = filter.unreachable.then(|| ("unreachable", true.to_string()));
                 let after = after.map(|after| ("after", after.to_owned()));
                 let limit = Some(("limit", limit.to_string()));
-                let query: Vec<_> = [org, enabled, unreachable, limit, after].into_iter().flatten().collect();
+                let given = [org, search, enabled, unreachable, limit, after];
+                let query: Vec<_> = given.into_iter().flatten().collect();
                 client.get(&["agents"], &query).await
             }
         }

@@ -13,6 +13,7 @@ use tracing::info;
 use super::AdminState;
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::actor::Actor;
+use crate::domain::agent_search::AgentSearch;
 use crate::domain::registration::{
     Agent, AgentFilter, AgentPage, EnabledAgent, MovedAgent, Registration, ShownAgent,
 };
@@ -277,6 +278,7 @@ pub(super) async fn delete(
     security(("admin_token" = [])),
     params(
         ("org_id" = Option<OrgId>, Query, description = "Only agents of this org."),
+        ("search" = Option<AgentSearch>, Query, description = "Only agents whose ID, or whose callback with or without the scheme, begins with this text."),
         ("enabled" = Option<bool>, Query, description = "Only enabled (`true`) or only disabled (`false`) agents."),
         ("unreachable" = Option<bool>, Query, description = "`true`: only agents whose callback is unreachable. Default: false."),
         ("limit" = Option<u32>, Query, description = "Maximum number of agents, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
@@ -293,6 +295,7 @@ pub(super) async fn list(
 ) -> Result<Json<AgentPage>, Problem> {
     let filter = AgentFilter {
         org_id: query.text("org_id").map(OrgId::new).transpose()?,
+        search: query.text("search").map(AgentSearch::new).transpose()?,
         enabled: query.flag("enabled")?,
         unreachable: query.flag("unreachable")? == Some(true),
         ..AgentFilter::default()

@@ -71,23 +71,33 @@ struct DeletionRequest {
 /// A deletion of everything of an org or an agent.
 #[derive(utoipa::ToSchema)]
 #[schema(as = DeletionRequest)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "documents `DeletionRequest`")]
 enum DeletionBody {
-    /// Of an org, with all its agents.
-    Org {
-        /// The org.
-        org_id: OrgId,
-        /// The `confirm` of a report about the same org. Without it, the request only counts.
-        confirm: Option<String>,
-    },
-    /// Of an agent.
-    Agent {
-        /// The agent.
-        instance_id: InstanceId,
-        /// The `confirm` of a report about the same agent. Without it, the request only counts.
-        confirm: Option<String>,
-    },
+    Org(OrgDeletion),
+    Agent(AgentDeletion),
+}
+
+/// A deletion of everything of an org, with all its agents.
+#[derive(utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "documents `DeletionRequest`")]
+struct OrgDeletion {
+    /// The org.
+    org_id: OrgId,
+    /// The `confirm` of a report about the same org. Without it, the request only counts.
+    confirm: Option<String>,
+}
+
+/// A deletion of everything of an agent.
+#[derive(utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "documents `DeletionRequest`")]
+struct AgentDeletion {
+    /// The agent.
+    instance_id: InstanceId,
+    /// The `confirm` of a report about the same agent. Without it, the request only counts.
+    confirm: Option<String>,
 }
 
 /// Delete everything of an org or an agent

@@ -4,8 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use nas_cron_protocol::admin_api::QuotaUse;
 use nas_cron_protocol::{InstanceId, OrgId};
-use serde::de::{Error as _, Unexpected};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tracing::info;
 use utoipa::{IntoResponses, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +15,7 @@ use crate::domain::actor::Actor;
 use crate::domain::quota::QuotaTarget;
 use crate::http::error::responses::UnknownAgent;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{JsonBody, PathNames};
+use crate::http::extract::{JsonBody, PathNames, whole};
 
 /// Returns the documented routes.
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
@@ -31,19 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 struct QuotaRequest {
     /// Maximum number of armed jobs. 0 rejects every new job.
     #[schema(maximum = 100_000_000)]
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole::required")]
     quota: u32,
-}
-
-/// Reads a whole number, also one that is written with a fraction of zero: JSON Schema does not tell them apart.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let number = f64::deserialize(deserializer)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
-    if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
-        Ok(number as u32)
-    } else {
-        Err(D::Error::invalid_value(Unexpected::Float(number), &"a whole number"))
-    }
 }
 
 /// Error of every operation on an org's quota.

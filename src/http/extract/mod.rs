@@ -9,6 +9,7 @@ pub(super) mod json;
 pub(super) mod path;
 pub(super) mod query;
 pub(super) mod unread_body;
+pub(super) mod whole;
 
 pub use self::json::JsonBody;
 pub(super) use self::path::PathNames;

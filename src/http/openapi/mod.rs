@@ -21,6 +21,7 @@ use utoipa::openapi::security::{
 use super::error::{ErrorBody, ProblemBody};
 use super::fire_webhook;
 use crate::admin_tokens::TokenName;
+use crate::domain::agent_search::AgentSearch;
 use crate::domain::event::EventType;
 use crate::domain::job_filter::Parked;
 use crate::operations::Cursor;
@@ -55,8 +56,8 @@ use crate::operations::Cursor;
     ),
     // utoipa does not collect the schemas of parameters and of shared responses.
     components(schemas(
-        ErrorBody, ProblemBody, AgentRuntimeId, AuthProfile, Cursor, EventType, FireOutcome, InstanceId, JobId, OrgId, Parked,
-        TaskId, TokenName,
+        ErrorBody, ProblemBody, AgentRuntimeId, AgentSearch, AuthProfile, Cursor, EventType, FireOutcome, InstanceId, JobId,
+        OrgId, Parked, TaskId, TokenName,
     ))
 )]
 struct Document;

@@ -65,6 +65,8 @@ BEYOND_SCHEMAS = [
     "refresh_token: is missing",
     "refresh_token: must equal the header",
     "all: must be true to redrive without any condition",
+    # Schemathesis also takes times from earlier responses, and they have passed.
+    "expires_at: must be in the future",
     # Half of all encodings do not name a point of the curve.
     "agent_public_key: is not a valid Ed25519 public key",
 ]

@@ -1,5 +1,6 @@
 //! The operations of operators: over the admin API of the real binary, and with commands on the database and on a server.
 
+mod agent_search;
 mod auth_profiles;
 pub(crate) mod fixture;
 mod holds;

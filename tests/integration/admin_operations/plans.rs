@@ -57,6 +57,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("outcome", &["failed", "gone"]),
     ("overdue", &["true"]),
     ("parked", &["true", "hold", "unreachable", "none"]),
+    ("search", &["agent-17", "https://a.example", "none"]),
     ("since", &["2100-01-01T00:00:00Z"]),
     ("state", &["dead", "armed", "dormant", "dead,dormant", "stuck"]),
     ("subject", &["instance_id=agent-17", "instance_id=none"]),

@@ -104,7 +104,8 @@ async fn selected_jobs_are_redriven_and_others_are_left_alone() {
     let (status, report) = admin.call_as(&token, "POST", path, Some(&json!({"jobs": jobs}))).await;
     assert_eq!((status, &report["redriven"]), (200, &json!(1)), "{report}");
     assert_eq!(admin.listed("state=dead,stuck").await, ["other/stuck"]);
-    let report = admin.ok("POST", path, Some(&json!({"jobs": jobs}))).await;
+    // A whole number, to JSON Schema.
+    let report = admin.ok("POST", path, Some(&json!({"jobs": jobs, "per_second": 33.0}))).await;
     assert_eq!(report["redriven"], 1);
 }
 
@@ -131,6 +132,10 @@ async fn invalid_redrive_is_rejected_and_changes_nothing() {
         (
             json!({"jobs": [{"instance_id": "a", "job_id": "b"}], "per_second": 0}),
             "per_second: must be from 1 to 1000",
+        ),
+        (
+            json!({"jobs": [{"instance_id": "a", "job_id": "b"}], "per_second": 1.5}),
+            "per_second: invalid value: floating point, expected a whole number",
         ),
     ] {
         let found = admin.refused(400, "POST", "/api/admin/jobs/redrive-selected", Some(&body)).await;

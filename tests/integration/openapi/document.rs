@@ -48,6 +48,31 @@ fn walk(value: &Value, look: &mut impl FnMut(&Value)) {
     }
 }
 
+/// Adds each object schema within the schema of a body, also those that it refers to.
+fn objects<'a>(
+    document: &'a Value,
+    schema: &'a Value,
+    seen: &mut BTreeSet<&'a str>,
+    found: &mut Vec<&'a Value>,
+) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        if seen.insert(reference) {
+            objects(document, resolved(document, schema), seen, found);
+        }
+        return;
+    }
+    let mut kinds = schema["type"].as_array().into_iter().flatten().chain([&schema["type"]]);
+    if schema["properties"].is_object() || kinds.any(|kind| kind == "object") {
+        found.push(schema);
+    }
+    let parts = ["oneOf", "anyOf", "allOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    let fields = schema["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+    let items = ["items", "additionalProperties"].into_iter().map(|key| &schema[key]);
+    for inner in parts.chain(fields).chain(items.filter(|items| items.is_object())) {
+        objects(document, inner, seen, found);
+    }
+}
+
 #[tokio::test]
 async fn every_operation_has_a_summary_an_id_and_an_example_per_body() {
     let document = document().await;
@@ -132,6 +157,29 @@ async fn every_operation_documents_the_errors_that_can_occur() {
             }
         }
     }
+}
+
+/// The admin API rejects unknown fields; agents' APIs, which also have the bodies of auth profiles, ignore them
+/// (docs/contract.md). The tenant matrix checks the calls themselves.
+#[tokio::test]
+async fn bodies_have_no_unknown_fields_where_the_service_rejects_them() {
+    let document = document().await;
+    let (mut closed, mut open) = (0, 0);
+    for (name, operation) in operations(&document) {
+        let is_closed = name.contains(" /api/admin/") && !name.contains(" /api/admin/auth-profiles/");
+        let body = resolved(&document, &operation["requestBody"]);
+        for (kind, content) in body["content"].as_object().into_iter().flatten() {
+            let mut found = Vec::new();
+            objects(&document, &content["schema"], &mut BTreeSet::new(), &mut found);
+            assert!(!found.is_empty(), "{name}: no object in {kind}");
+            for object in &found {
+                assert_eq!(object["additionalProperties"] == false, is_closed, "{name}: {object}");
+            }
+            let count = if is_closed { &mut closed } else { &mut open };
+            *count += found.len();
+        }
+    }
+    assert!(closed > 15 && open > 5, "{closed} closed, {open} open");
 }
 
 #[tokio::test]

@@ -107,6 +107,21 @@ async fn command_for_all_matching_jobs_is_about_each_of_them() {
 }
 
 #[tokio::test]
+async fn text_of_a_search_is_one_word_of_its_command() {
+    let ops = Ops::new().await;
+    let operator = ops.admin().await;
+    for (text, option) in [("a' $(x)", "a' $(x)"), ("-inst", "--search=-inst")] {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("search", text).finish();
+        let page = operator.get(&format!("/ops/agents?org_id=org-1&disabled=true&{query}")).await;
+        let commands = commands(&page);
+        assert_eq!(commands.len(), 1, "{}", page.html);
+        let words = require_valid(&commands[0]);
+        assert!(words.iter().any(|word| word == option), "{words:?}");
+        assert!(["org-1", "--disabled"].iter().all(|one| words.iter().any(|word| word == one)), "{words:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_command_of_every_page_is_valid() {
     let ops = Ops::new().await;
     let operator = ops.admin().await;

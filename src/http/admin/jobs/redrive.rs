@@ -12,7 +12,7 @@ use crate::domain::actor::Actor;
 use crate::domain::job::JobKey;
 use crate::http::admin::AdminState;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
+use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse, whole};
 use crate::http::noted::Notes;
 use crate::operations::Cursor;
 use crate::operations::jobs::{Redrive, RedriveOf, SELECTED_MAX};
@@ -91,6 +91,7 @@ pub(super) struct SelectedJobs {
     jobs: Vec<SelectedJob>,
     /// Maximum number of redriven one-shots that fire per second and agent.
     #[schema(minimum = 1, maximum = 1000, default = 4)]
+    #[serde(default, deserialize_with = "whole::optional")]
     per_second: Option<u32>,
 }
 

@@ -8,15 +8,16 @@ use nas_cron_base::terminal::span;
 use nas_cron_protocol::{InvalidField, OrgId};
 
 use super::agent_view::badges;
+use crate::domain::agent_search::AgentSearch;
 use crate::domain::quota::DefaultQuotas;
-use crate::domain::registration::{Agent, AgentFilter, AgentSearch};
+use crate::domain::registration::{Agent, AgentFilter};
 use crate::http::error::{ApiError, ErrorPage};
 use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, plots, scheduled, searched, shown, text, when, when_any, with_query,
+    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when, when_any, with_query,
 };
 
 /// Agents of a page.
@@ -82,7 +83,6 @@ pub(in crate::http::ops) async fn show(
     }
     let operations = ops.admin.operations.within(session.actor.org_filter());
     let page = operations.agents(&filter, PER_PAGE, after).await?;
-    let more_callbacks = operations.has_more_callbacks(&filter).await?;
     let orgs = operations.orgs(SUGGESTED_ORGS, None).await?.orgs;
     let mut kept: Vec<_> = [("search", search), ("org_id", org)]
         .into_iter()
@@ -90,8 +90,9 @@ pub(in crate::http::ops) async fn show(
         .collect();
     let flags = [("disabled", disabled), ("unreachable", unreachable)];
     kept.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name, "true")));
-    let list = CommandLine::new("agents list");
-    let list = org.iter().fold(list, |list, org| list.option("--org", org));
+    let options = [("--org", org), ("--search", search)];
+    let texts = options.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let list = texts.fold(CommandLine::new("agents list"), |list, (name, value)| list.option(name, value));
     let set = [("--disabled", disabled), ("--unreachable", unreachable)];
     let list = set.iter().filter(|(_, given)| *given).fold(list, |list, (name, _)| list.flag(name));
     let quotas = operations.default_quotas();
@@ -103,14 +104,14 @@ pub(in crate::http::ops) async fn show(
         unreachable,
         is_filtered: !kept.is_empty(),
         is_later: after.is_some(),
-        more_callbacks,
+        more_callbacks: page.more_callbacks,
         orgs: orgs.into_iter().map(|org| org.org_id).collect(),
         rows: page.agents.iter().map(|agent| row(agent, quotas, session.now)).collect(),
         next: page
             .next
             .as_deref()
             .map(|next| with_query("/ops/agents", kept.iter().copied().chain([("after", next)]))),
-        command: search.map_or_else(|| shown(&list), |search| searched(&list, search)),
+        command: shown(&list),
     };
     Ok(rendered(&shown_page))
 }

@@ -6,7 +6,7 @@ mod links;
 mod pieces;
 pub(super) mod plots;
 
-pub(super) use self::command::{for_each, search as searched, shown};
+pub(super) use self::command::{for_each, shown};
 pub(super) use self::html::Html;
 pub(super) use self::links::{agent, due_link, job, scheduled, with_query};
 pub(super) use self::pieces::{
