@@ -43,7 +43,7 @@ pub(super) struct ListArgs {
     /// Resume after this agent: the last line of the previous page.
     #[arg(long, value_name = "INSTANCE_ID")]
     after: Option<InstanceId>,
-    /// Print JSON: {"agents": […], "next": … or null}, with "more_callbacks": true if a search does not list all.
+    /// Print JSON: {"agents": […], "next": … or null}; and `more_callbacks` if a search does not list all.
     #[arg(long)]
     json: bool,
 }
