@@ -60,9 +60,13 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
     assert!(load.html.contains("nas-cron jobs list --parked=none --next-attempt-from"), "{}", load.html);
 
     let backends = operator.get("/ops/backends").await;
-    for text in
-        ["nas-cron backend switch --dry-run nats", "generate and publish the next key", ">active<", "running"]
-    {
+    for text in [
+        "nas-cron backend switch --dry-run nats",
+        "generate and publish the next key",
+        "successor published <time class=\"when\"",
+        ">active<",
+        "running",
+    ] {
         assert!(backends.html.contains(text), "{text}: {}", backends.html);
     }
     assert_eq!(operator.get("/ops?nonsense=1").await.status, 400);
