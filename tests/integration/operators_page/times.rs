@@ -1,7 +1,10 @@
 //! Times on pages: relative to now, in UTC, and in the time zone of the browser.
 
 use chrono::{DateTime, SecondsFormat};
+use nas_cron_testing::browser::Window;
+use nas_cron_testing::service::ADMIN_TOKEN;
 
+use super::browser::sign_in;
 use super::fixture::{Ops, job};
 use super::story::quiet;
 
@@ -72,5 +75,29 @@ async fn result_of_a_form_has_its_time_in_utc() {
         let notice = notice.split("</div>").next().unwrap();
         assert!(notice.contains(&format!("{words}{TIME}")), "{notice}");
         assert!(notice.contains("&nbsp;UTC</span></time>."), "{notice}");
+    }
+}
+
+#[tokio::test]
+async fn local_times_follow_utc_and_no_line_begins_with_their_separator() {
+    let ops = Ops::new().await;
+    ops.armed("nightly").await;
+    let first = sign_in(&ops, Window::default(), ADMIN_TOKEN).await;
+    let (page, list) = (job("nightly"), "/ops/jobs".to_owned());
+    for width in [360, 1280] {
+        let tab = first.again(Window { width, ..Window::default() }).await;
+        // In a list, the local time has a line of its own.
+        for (path, is_separated) in [(&page, true), (&list, false)] {
+            tab.goto(&ops.url(path)).await;
+            let local = tab.text("main time.when .local").await;
+            assert!(local.starts_with(|first: char| first.is_ascii_digit()), "{path} {width}: {local}");
+            let utc = tab.text("main time.when .utc").await;
+            assert_eq!(utc.ends_with("UTC ·"), is_separated, "{path} {width}: {utc}");
+            if is_separated {
+                assert_eq!(tab.lines("main time.when .utc").await, 1, "{path} {width}");
+            }
+        }
+        assert_eq!(tab.problems().await, Vec::<String>::new());
+        tab.close().await;
     }
 }
