@@ -14,6 +14,7 @@ import load
 import loads
 import options
 import page
+import pages
 import plot
 import publish
 import results
@@ -174,6 +175,37 @@ class Merging(unittest.TestCase):
         published = self.merged(published, run_of("new", levels=levels[1:]))
         lines = [line[:2] for line in page.runs(published)[1:]]
         self.assertEqual(lines, [["idle (100 armed), dev", "old"], ["idle (2,000 armed)", "new"]])
+
+
+class Site:
+    """A browser of pages with links."""
+
+    LINKS = {
+        "/ops": ["/ops/events", "/ops/jobs?state=dead", "/ops/jobs?state=stuck", "/ops/assets/style.css"],
+        "/ops/events": ["/ops/webhook?webhook_id=1", "/ops/webhook?webhook_id=2"],
+        "/ops/webhook?webhook_id=1": ["/ops/webhook?webhook_id=1&amp;before=7"],
+        "/ops/jobs?state=dead": ["/ops/job?instance_id=a&amp;job_id=1", "/ops/job?instance_id=b&amp;job_id=2", "/ops"],
+    }
+
+    def get(self, path):
+        return "".join(f'<a href="{link}">' for link in self.LINKS.get(path, [])), 0
+
+
+class Pages(unittest.TestCase):
+    def test_one_page_of_each_kind_is_found_and_the_switch(self):
+        self.assertEqual(
+            pages.found(Site()),
+            [
+                "/ops",
+                pages.SWITCH,
+                "/ops/events",
+                "/ops/jobs?state=dead",
+                "/ops/jobs?state=stuck",
+                "/ops/webhook?webhook_id=1",
+                "/ops/job?instance_id=a&job_id=1",
+                "/ops/webhook?webhook_id=1&before=7",
+            ],
+        )
 
 
 class Plot(unittest.TestCase):

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod logins;
 pub mod orgs;
 pub mod overview;
+pub mod phrase;
 pub mod quotas;
 
 pub use self::cursor::Cursor;

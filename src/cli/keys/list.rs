@@ -51,7 +51,7 @@ fn text(list: &KeyList) -> String {
             ago(Some(key.published_at)),
             ago(key.activated_at),
             ago(key.retired_at.filter(|_| key.state != KeyState::Gone)),
-            or_dash(next_step(now, key, by_hand)),
+            or_dash(next_step(now, key, by_hand).map(|step| step.in_words(now))),
         ]);
     }
     let mut text = terminal::text(table);

@@ -3,7 +3,7 @@
 use askama::filters::HtmlSafe;
 
 use super::assets;
-use super::view::{Html, with_code};
+use super::view::Html;
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
 
@@ -68,16 +68,11 @@ pub(super) struct Who {
 pub(super) struct Notice {
     /// Its outcome.
     pub(super) outcome: AuditOutcome,
-    /// Description.
-    pub(super) text: String,
+    /// Description. It may contain texts of agents and of receivers of webhooks.
+    pub(super) html: Html,
 }
 
 impl Notice {
-    /// Returns the description. It may contain texts of agents and of receivers of webhooks.
-    pub(super) fn html(&self) -> Html {
-        with_code(&self.text)
-    }
-
     /// True if it reports a problem.
     pub(super) fn is_problem(&self) -> bool {
         matches!(self.outcome, AuditOutcome::Refused | AuditOutcome::Failed)

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::frame::{Frame, Notice, Who};
+use super::view::with_times;
 use crate::domain::actor::Actor;
 use crate::http::ApiError;
 use crate::http::admin::access::{self, permitted};
@@ -49,7 +50,7 @@ impl Session {
                 org: self.actor.org.as_ref().map(ToString::to_string),
                 form_token: self.id.form_token(),
             }),
-            notice: self.sent.as_ref().map(notice),
+            notice: self.sent.as_ref().map(|sent| notice(sent, self.now)),
         }
     }
 
@@ -93,13 +94,13 @@ pub(super) struct Proof {
     pub(super) back: String,
 }
 
-fn notice(sent: &Submission) -> Notice {
+fn notice(sent: &Submission, now: DateTime<Utc>) -> Notice {
     let text = sent.answer.clone();
     let text = text.unwrap_or_else(|| {
         "The form was sent already, and is being carried out. Reload to see the result; the audit log has what was changed."
             .to_owned()
     });
-    Notice { outcome: sent.outcome, text }
+    Notice { outcome: sent.outcome, html: with_times(&text, now) }
 }
 
 /// The session, as the gate has found it.

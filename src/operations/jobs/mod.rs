@@ -17,7 +17,7 @@ pub use self::list::MAX_PAGE;
 pub use self::nudge::refusal as nudge_refusal;
 pub use self::redrive::{Redrive, RedriveOf, SELECTED_MAX};
 pub use self::story::{ATTEMPTS, JobStory};
-pub use self::why::WHY_ERROR;
+pub use self::why::Reason;
 
 use nas_cron_base::shell::CommandLine;
 use nas_cron_protocol::{InstanceId, JobId};

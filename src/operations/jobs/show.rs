@@ -1,11 +1,11 @@
 //! Shows a job, and why it does not fire.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::admin_api::{HoldScope, Job, JobDetails, Why, WhyCode};
+use nas_cron_protocol::admin_api::{HoldScope, Job, JobDetails, WhyCode};
 use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 
 use super::unknown;
-use super::why::{why, why_without};
+use super::why::{Reason, why, why_without};
 use crate::db::{cancelled_jobs, circumstances, directory, fires, jobs};
 use crate::domain::job::JobKey;
 use crate::operations::{OperationError, OperationResult, Operations};
@@ -18,6 +18,16 @@ impl Operations {
         job_id: &JobId,
         attempts: u32,
     ) -> OperationResult<JobDetails> {
+        Ok(self.explained(instance_id, job_id, attempts).await?.0)
+    }
+
+    /// Returns the same, and beside it the explanation in parts.
+    pub(super) async fn explained(
+        &self,
+        instance_id: &InstanceId,
+        job_id: &JobId,
+        attempts: u32,
+    ) -> OperationResult<(JobDetails, Reason)> {
         let job = self.current(instance_id, job_id).await?;
         let limit = i64::from(attempts);
         let attempts = fires::of_job(&self.db, instance_id, job_id, self.org(), None, limit.max(1)).await?;
@@ -26,10 +36,11 @@ impl Operations {
         if job.is_none() && cancelled_at.is_none() && attempts.is_empty() {
             return Err(unknown(instance_id, job_id));
         }
-        let why = self.why(instance_id, job_id, job.as_ref(), cancelled_at).await?;
+        let (reason, now) = self.reason(instance_id, job_id, job.as_ref(), cancelled_at).await?;
+        let why = reason.in_words(now);
         let job = self.with_auth(job.into_iter().collect()).await?.pop();
         let attempts = if limit == 0 { Vec::new() } else { attempts };
-        Ok(JobDetails { job, why, cancelled_at, latest_cancel, attempts })
+        Ok((JobDetails { job, why, cancelled_at, latest_cancel, attempts }, reason))
     }
 
     /// Returns the job's current one-shot, if it has one and the caller sees it.
@@ -87,13 +98,14 @@ impl Operations {
         Ok(current.is_some() || cancel.is_some() || !attempts.is_empty())
     }
 
-    async fn why(
+    /// Returns the reason for which a job does not fire, and the time at which it was read.
+    async fn reason(
         &self,
         instance_id: &InstanceId,
         job_id: &JobId,
         job: Option<&Job>,
         cancelled_at: Option<DateTime<Utc>>,
-    ) -> OperationResult<Why> {
+    ) -> OperationResult<(Reason, DateTime<Utc>)> {
         let mut around = circumstances::of_job(&self.db, instance_id, job_id).await?;
         let now = directory::now(&self.db).await?;
         // The hold of the service is its operators': a caller of one org learns neither its reason nor how to end it.
@@ -102,10 +114,10 @@ impl Operations {
         if by_others {
             around.holds[0].reason = None;
         }
-        let mut found = job.map_or_else(|| why_without(cancelled_at, now), |job| why(job, &around, now));
+        let mut found = job.map_or_else(|| why_without(cancelled_at), |job| why(job, &around, now));
         if by_others && found.code == WhyCode::OnHold {
             found.fix = Some("an operator of the whole service ends that".to_owned());
         }
-        Ok(found)
+        Ok((found, now))
     }
 }

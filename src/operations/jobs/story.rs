@@ -7,6 +7,7 @@ use nas_cron_protocol::admin_api::{Attempt, JobDetails};
 use nas_cron_protocol::{FireOutcome, InstanceId, JobId};
 
 use super::history::cursor_after;
+use super::why::Reason;
 use crate::db::{audit, circumstances};
 use crate::domain::HoldScope;
 use crate::domain::audit::{AuditFilter, AuditLine};
@@ -23,6 +24,8 @@ const LINES: i64 = 100;
 pub struct JobStory {
     /// The job, the explanation of why it has not fired, and its latest attempts.
     pub details: JobDetails,
+    /// The same explanation in parts.
+    pub reason: Reason,
     /// Cursor of the attempts before these; `None` if there are none.
     pub earlier: Option<String>,
     /// Its recurrence and its next fire after the latest delivery, if its history shows them.
@@ -38,7 +41,7 @@ pub struct JobStory {
 impl Operations {
     /// Returns a job with its history.
     pub async fn job_story(&self, instance_id: &InstanceId, job_id: &JobId) -> OperationResult<JobStory> {
-        let mut details = self.job(instance_id, job_id, ATTEMPTS + 1).await?;
+        let (mut details, reason) = self.explained(instance_id, job_id, ATTEMPTS + 1).await?;
         let more = details.attempts.len() > ATTEMPTS as usize;
         details.attempts.truncate(ATTEMPTS as usize);
         let last = details.attempts.last().filter(|_| more);
@@ -60,7 +63,7 @@ impl Operations {
         let mut changes = audit::list(&self.db, &of_job, None, LINES).await?;
         changes.extend(audit::list(&self.db, &of_several, None, LINES).await?);
         changes.sort_unstable_by_key(|line| std::cmp::Reverse(line.id));
-        Ok(JobStory { details, earlier, recurrence, weekdays: weekdays(&arms), is_held, changes })
+        Ok(JobStory { details, reason, earlier, recurrence, weekdays: weekdays(&arms), is_held, changes })
     }
 }
 

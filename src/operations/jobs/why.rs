@@ -2,23 +2,42 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::shell::CommandLine;
-use nas_cron_base::terminal::{printable, relative, shortened, span};
+use nas_cron_base::terminal::{printable, shortened, span};
 use nas_cron_protocol::admin_api::{DormantReason, Job, Why, WhyCode};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
 use crate::domain::PortalDenial;
 use crate::domain::circumstances::{Circumstances, Outage};
 use crate::domain::hold::{Hold, HoldScope};
+use crate::operations::phrase::Phrase;
 
 /// Maximum length of an agent's error in a reason, in characters.
-pub const WHY_ERROR: usize = 120;
+const ERROR: usize = 120;
 
-fn because(code: WhyCode, text: impl Into<String>) -> Why {
-    Why { code, text: text.into(), fix: None }
+/// The reason for which a job does not fire, or the time at which it fires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The reason as a word.
+    pub code: WhyCode,
+    /// Description for people.
+    pub text: Phrase,
+    /// The next step of an operator; `None` if there is none.
+    pub fix: Option<String>,
 }
 
-fn fixable(code: WhyCode, text: impl Into<String>, fix: impl Into<String>) -> Why {
-    Why { code, text: text.into(), fix: Some(fix.into()) }
+impl Reason {
+    /// Returns the reason with its times relative to `now`.
+    pub(super) fn in_words(&self, now: DateTime<Utc>) -> Why {
+        Why { code: self.code, text: self.text.in_words(now), fix: self.fix.clone() }
+    }
+}
+
+fn because(code: WhyCode, text: impl Into<Phrase>) -> Reason {
+    Reason { code, text: text.into(), fix: None }
+}
+
+fn fixable(code: WhyCode, text: impl Into<Phrase>, fix: impl Into<String>) -> Reason {
+    Reason { code, text: text.into(), fix: Some(fix.into()) }
 }
 
 /// Returns the command `nas-cron jobs VERB` for the job.
@@ -27,7 +46,7 @@ fn on_job(verb: &str, job: &Job) -> CommandLine {
 }
 
 /// Returns why the job does not fire, or when it fires, and the command that changes that.
-pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Reason {
     match job.state {
         OneShotState::Delivered => not_armed_again(job, around, now),
         OneShotState::Dead => dead(job),
@@ -44,21 +63,21 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why 
 }
 
 /// A delivered job: its agent has not armed the next fire, in time or not.
-fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
-    let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
+fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Reason {
+    let expected = |words: &str| job.expected_at.into_iter().fold(Phrase::from(words), Phrase::at);
     match job.dormant_reason {
         None if job.expected_at.is_some() => {
             let tense = if job.expected_at <= Some(now) { "was" } else { "is" };
-            let text = format!(
-                "its fire was delivered; its agent has not armed the next one, which {tense} expected {expected}"
+            let words = format!(
+                "its fire was delivered; its agent has not armed the next one, which {tense} expected "
             );
-            because(WhyCode::Delivered, text)
+            because(WhyCode::Delivered, expected(&words))
         }
         None => because(WhyCode::Delivered, "its fire was delivered; the agent has not armed the next one"),
         Some(DormantReason::Silent) => fixable(
             WhyCode::Dormant,
-            format!(
-                "dormant: its fire was delivered, but its agent has not armed the next one, which was expected {expected}"
+            expected(
+                "dormant: its fire was delivered, but its agent has not armed the next one, which was expected ",
             ),
             format!(
                 "repair the agent, then `{}` fires it once more; `{}` if it has finished",
@@ -66,26 +85,24 @@ fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why
                 on_job("dismiss", job)
             ),
         ),
-        Some(DormantReason::GatewayStopped) => because(
-            WhyCode::Dormant,
-            format!(
-                "dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected {expected}; \
-                 the agent arms its jobs again when the gateway starts"
-            ),
-        ),
+        Some(DormantReason::GatewayStopped) => {
+            let words = "dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected ";
+            let then = "; the agent arms its jobs again when the gateway starts";
+            because(WhyCode::Dormant, expected(words).words(then))
+        }
         Some(DormantReason::Withheld) => {
             let cause = stopped(job, around, now)
                 .unwrap_or_else(|| because(WhyCode::Dormant, "its agent was stopped until just now"));
-            let text = format!("dormant, the next fire was expected {expected}: {}", cause.text);
-            Why { code: WhyCode::Dormant, text, fix: cause.fix }
+            let text = expected("dormant, the next fire was expected ").words(": ").followed_by(cause.text);
+            Reason { code: WhyCode::Dormant, text, fix: cause.fix }
         }
     }
 }
 
 /// Returns why a job without a current one-shot does not fire.
-pub(super) fn why_without(cancelled_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Why {
+pub(super) fn why_without(cancelled_at: Option<DateTime<Utc>>) -> Reason {
     match cancelled_at {
-        Some(at) => because(WhyCode::Cancelled, format!("it was cancelled {}", relative(now, at))),
+        Some(at) => because(WhyCode::Cancelled, Phrase::from("it was cancelled ").at(at)),
         None => {
             because(WhyCode::Unknown, "it ended, or was cancelled, longer ago than the history retention")
         }
@@ -93,9 +110,9 @@ pub(super) fn why_without(cancelled_at: Option<DateTime<Utc>>, now: DateTime<Utc
 }
 
 /// The condition that stops the instance's fires, or those of this job. The one that a person must end comes first.
-fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Why> {
+fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Reason> {
     if let Some(hold) = around.holds.first() {
-        return Some(on_hold(hold, now));
+        return Some(on_hold(hold));
     }
     if around.disabled {
         let enable = CommandLine::new("agents enable").of([job.instance_id.as_str()]);
@@ -111,22 +128,19 @@ fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Why>
     around.outage.as_ref().map(|outage| unreachable(job, outage, now))
 }
 
-fn unreachable(job: &Job, outage: &Outage, now: DateTime<Utc>) -> Why {
-    let since = span(now - outage.since);
-    let probe = match outage.probe_at {
-        Some(at) if at > now => relative(now, at),
-        _ => "now".to_owned(),
-    };
-    let follows = if outage.probe_job_id == job.job_id {
-        format!("this job is the probe, and is tried again {probe}")
+fn unreachable(job: &Job, outage: &Outage, now: DateTime<Utc>) -> Reason {
+    let unreachable = Phrase::from("its callback has been unreachable ").since(outage.since);
+    let text = if outage.probe_job_id == job.job_id {
+        unreachable.words("; this job is the probe, and is tried again ").due(outage.probe_at, now)
     } else {
         let name = printable(&outage.probe_job_id);
-        format!("job {name}, the probe, is tried again {probe}, and this one follows")
+        let probe = unreachable.words(&format!("; job {name}, the probe, is tried again "));
+        probe.due(outage.probe_at, now).words(", and this one follows")
     };
-    because(WhyCode::Unreachable, format!("its callback has been unreachable for {since}; {follows}"))
+    because(WhyCode::Unreachable, text)
 }
 
-fn on_hold(hold: &Hold, now: DateTime<Utc>) -> Why {
+fn on_hold(hold: &Hold) -> Reason {
     let id = &hold.scope_id;
     let job_id = hold.job_id.as_deref().unwrap_or_default();
     let release = CommandLine::new("release");
@@ -137,68 +151,64 @@ fn on_hold(hold: &Hold, now: DateTime<Utc>) -> Why {
         HoldScope::Job => ("the job".to_owned(), release.option("--instance", id).option("--job", job_id)),
     };
     let reason = hold.reason.as_deref().map(|reason| format!(" ({})", shortened(&printable(reason), 80)));
-    let since = span(now - hold.created_at);
+    let text = Phrase::from(format!("{scope} has been on hold ")).since(hold.created_at);
     fixable(
         WhyCode::OnHold,
-        format!("{scope} has been on hold for {since}{}", reason.unwrap_or_default()),
+        reason.into_iter().fold(text, Phrase::followed_by),
         format!("`{release}` ends that"),
     )
 }
 
 /// The time of its next attempt, and the reason for that time.
-fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
+fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Reason {
     if job.parked == Some(ParkReason::Hold) || job.parked == Some(ParkReason::Unreachable) {
         let text = "the reason for which it was parked is over; it is due within seconds";
         return because(WhyCode::Releasing, text);
     }
     let Some(at) = job.next_attempt_at else { return because(WhyCode::Idle, "nothing is scheduled") };
     if let Some(until) = around.busy_until.filter(|until| *until > now && *until > at) {
-        let text =
-            format!("its agent asked to wait (Retry-After) and is called again {}", relative(now, until));
+        let text = Phrase::from("its agent asked to wait (Retry-After) and is called again ").at(until);
         return because(WhyCode::AgentBusy, text);
     }
-    let when = if at > now { format!("fires {}", relative(now, at)) } else { "is due".to_owned() };
+    let when = if at > now { Phrase::from("fires ").at(at) } else { Phrase::from("is due") };
     if job.state == OneShotState::Waiting && job.attempts > 0 {
-        let text = format!("attempt {} ended with: {}; the next one {when}", job.attempts, last_error(job));
+        let ended = Phrase::from(format!("attempt {} ended with: ", job.attempts));
+        let text = ended.followed_by(last_error(job)).words("; the next one ").followed_by(when);
         return because(WhyCode::Retrying, text);
     }
     if let Some(backend) = job.awaits {
-        return because(WhyCode::AwaitsBackend, format!("{when}, woken by {backend}"));
+        return because(WhyCode::AwaitsBackend, when.words(&format!(", woken by {backend}")));
     }
     if at <= now {
-        let late = span(now - at);
         let fix = "`nas-cron doctor` shows if replicas are running";
-        return fixable(WhyCode::Overdue, format!("has been due for {late}"), fix);
+        return fixable(WhyCode::Overdue, Phrase::from("has been due ").since(at), fix);
     }
     let guard = TimeDelta::from_std(around.skew_guard).unwrap_or_default();
     if guard > TimeDelta::zero() && job.attempts == 0 {
-        let text = format!("{when}, {} after its instant, because its agent's clock is slow", span(guard));
-        return because(WhyCode::SkewGuard, text);
+        let later = format!(", {} after its instant, because its agent's clock is slow", span(guard));
+        return because(WhyCode::SkewGuard, when.words(&later));
     }
     because(WhyCode::Scheduled, when)
 }
 
-fn dead(job: &Job) -> Why {
+fn dead(job: &Job) -> Reason {
     let (code, cause) = match (job.dead_reason, job.attempts) {
         (Some(DeadReason::Expired), 0) => {
-            (WhyCode::Expired, "its not_after passed before its first attempt".to_owned())
+            (WhyCode::Expired, Phrase::from("its not_after passed before its first attempt"))
         }
         (Some(DeadReason::Expired), attempts) => {
-            let error = last_error(job);
-            let text =
-                format!("no attempt may start after its not_after; attempt {attempts} ended with: {error}");
-            (WhyCode::Expired, text)
+            let words = format!("no attempt may start after its not_after; attempt {attempts} ended with: ");
+            (WhyCode::Expired, Phrase::from(words).followed_by(last_error(job)))
         }
         _ => (WhyCode::BudgetSpent, last_error(job)),
     };
     let fix = format!("`{}` fires it again", on_job("redrive", job));
-    fixable(code, format!("dead letter: {cause}"), fix)
+    fixable(code, Phrase::from("dead letter: ").followed_by(cause), fix)
 }
 
-fn last_error(job: &Job) -> String {
-    job.last_error
-        .as_deref()
-        .map_or("no response".to_owned(), |error| shortened(&printable(error), WHY_ERROR))
+fn last_error(job: &Job) -> Phrase {
+    let error = job.last_error.as_deref().map(|error| shortened(&printable(error), ERROR));
+    error.map_or_else(|| Phrase::from("no response"), Phrase::of_agent)
 }
 
 #[cfg(test)]
@@ -273,7 +283,8 @@ mod tests {
             why(&withheld, &Circumstances { disabled: true, ..none() }, now()),
             why(&withheld, &none(), now()),
         ];
-        let lines: Vec<_> = lines.iter().map(|why| format!("{}: {why}", why.code)).collect();
+        let lines: Vec<_> =
+            lines.iter().map(|why| format!("{}: {}", why.code, why.in_words(now()))).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
         scheduled: fires in 3 min
         overdue: has been due for 2 min; `nas-cron doctor` shows if replicas are running

@@ -10,6 +10,7 @@ use crate::domain::{KeyState, PrivateHalf, SigningAlg, StoredKey};
 use crate::keys::rotation::{self, Planned, RotationPolicy, Step};
 use crate::keys::sweep::records;
 use crate::operations::OperationResult;
+use crate::operations::phrase::Phrase;
 
 words!(
     /// The decider about the times of rotations.
@@ -117,19 +118,19 @@ fn view(now: DateTime<Utc>, keys: &[StoredKey], policy: &RotationPolicy, all: bo
 }
 
 /// Returns the next step with a key, for people; `None` if nothing is to come.
-pub fn next_step(now: DateTime<Utc>, key: &Key, by_hand: bool) -> Option<String> {
+pub fn next_step(now: DateTime<Utc>, key: &Key, by_hand: bool) -> Option<Phrase> {
     if let Some(step) = &key.upcoming {
-        let when = when(now, step.at);
-        return Some(match step.kind {
-            KeyStepKind::Generate => format!("successor published {when}"),
-            KeyStepKind::Activate => format!("signs {when}"),
-            KeyStepKind::Remove => format!("removed {when}"),
-        });
+        let words = match step.kind {
+            KeyStepKind::Generate => "successor published ",
+            KeyStepKind::Activate => "signs ",
+            KeyStepKind::Remove => "removed ",
+        };
+        return Some(Phrase::from(words).due(step.at, now));
     }
     match (key.state, key.activatable_at) {
-        (KeyState::Next, None) if by_hand => Some("by hand: add it to the agents' JWKS".to_owned()),
-        (KeyState::Next, at @ Some(_)) => Some(format!("by hand: may be activated {}", when(now, at))),
-        (KeyState::Active, _) if by_hand => Some("by hand".to_owned()),
+        (KeyState::Next, None) if by_hand => Some("by hand: add it to the agents' JWKS".into()),
+        (KeyState::Next, at @ Some(_)) => Some(Phrase::from("by hand: may be activated ").due(at, now)),
+        (KeyState::Active, _) if by_hand => Some("by hand".into()),
         _ => None,
     }
 }

@@ -102,7 +102,7 @@ async fn pages_are_accessible_and_fit_in_both_themes_and_widths() {
         ops.world
             .sql(&format!(
                 "INSERT INTO operator_submissions (session_hash, submission_id, outcome, answer)
-                 SELECT session_hash, '{id}', '{outcome}', 'the job `nightly` ' || repeat('x', 300) FROM operator_sessions"
+                 SELECT session_hash, '{id}', '{outcome}', 'the job `nightly`, due `2027-01-15T09:03:00.000Z` ' || repeat('x', 300) FROM operator_sessions"
             ))
             .await;
         paths.push(format!("{}&sent={id}", job("nightly")));

@@ -15,20 +15,34 @@ const REPORT: &str = "
         EXECUTE format('ALTER DATABASE %I SET auto_explain.log_level = notice', current_database());
     END $$";
 
-/// Counts the statements of a route so far: those that find the session, and the others.
-fn statements(service: &Service, route: &str) -> (usize, usize) {
-    let (mut of_sessions, mut others) = (0, 0);
+/// Returns the plans of the log whose request has this field in its span.
+fn plans(service: &Service, field: &str, value: &str) -> Vec<String> {
+    let mut plans = Vec::new();
     for line in service.log().lines() {
         let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-        let spans = line["spans"].as_array().into_iter().flatten();
-        let is_of_route = spans.into_iter().any(|span| span["http.route"] == route);
-        match line["message"].as_str().filter(|text| is_of_route && text.contains("plan:\n")) {
-            Some(plan) if plan.contains("operator_sessions") => of_sessions += 1,
-            Some(_) => others += 1,
-            None => {}
-        }
+        let is_of_request = line["spans"].as_array().into_iter().flatten().any(|span| span[field] == value);
+        let plan = line["message"].as_str().filter(|text| is_of_request && text.contains("plan:\n"));
+        plans.extend(plan.map(str::to_owned));
     }
-    (of_sessions, others)
+    plans
+}
+
+/// Counts the statements of a route so far: those that find the session, and the others.
+fn statements(service: &Service, route: &str) -> (usize, usize) {
+    let plans = plans(service, "http.route", route);
+    let of_sessions = plans.iter().filter(|plan| plan.contains("operator_sessions")).count();
+    (of_sessions, plans.len() - of_sessions)
+}
+
+/// Waits until the log has all plans of the requests so far: those of a later request follow them.
+async fn logged(service: &Service, operator: &Operator) {
+    let later = operator.get("/ops/holds").await;
+    assert_eq!(later.status, 200, "{}", later.html);
+    let request_id = later.header("x-request-id");
+    eventually("the plans of a later request are in the log", async || {
+        (!plans(service, "request.id", request_id).is_empty()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -44,24 +58,16 @@ async fn page_that_many_operators_watch_is_read_once_besides_their_sessions() {
         operators.push(operator);
     }
     assert_eq!(operators[0].get(&job("job")).await.status, 200);
-    eventually("the plans are in the log", async || {
-        let (of_sessions, others) = statements(&service, "/ops/job");
-        (of_sessions > 0 && others > 0).then_some(())
-    })
-    .await;
-    // The last of them, too.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    let (_, once) = statements(&service, "/ops/job");
+    logged(&service, &operators[0]).await;
+    let (of_sessions, once) = statements(&service, "/ops/job");
+    assert!(of_sessions > 0 && once > 0, "{of_sessions} {once}");
     for _ in 0..3 {
         let refreshes = operators.iter().map(async |operator| operator.refresh(&job("job")).await.status);
         assert_eq!(futures::future::join_all(refreshes).await, [200; 10]);
     }
-    let sessions = eventually("each refresh has found its session", async || {
-        let (of_sessions, _) = statements(&service, "/ops/job");
-        (of_sessions > 30).then_some(of_sessions)
-    })
-    .await;
-    let (_, others) = statements(&service, "/ops/job");
+    logged(&service, &operators[0]).await;
+    let (sessions, others) = statements(&service, "/ops/job");
+    assert!(sessions > 30, "each refresh finds its session: {sessions}");
     // Once more if the 5 s were over meanwhile.
     assert!(
         others <= 2 * once,

@@ -15,3 +15,4 @@ mod search;
 mod service;
 mod sessions;
 mod story;
+mod times;

@@ -27,7 +27,10 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
     ops.world.arm("job-due", 1_800_000).await;
     ops.world.sql(FIRES).await;
     ops.world
-        .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL WHERE job_id = 'job-dead'")
+        .sql(
+            "UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL, last_outcome = 'failed'
+             WHERE job_id = 'job-dead'",
+        )
         .await;
     let operator = ops.admin().await;
     let page = operator.get("/ops").await;
@@ -39,6 +42,10 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
     assert!(fixing.status == 200 && fixing.html.contains("<h1>Dead letters"), "{}", fixing.html);
     let list = operator.get(link(&page.html, "<span>dead letters</span>")).await;
     assert_eq!(list.status, 200, "{}", list.html);
+    assert!(list.html.contains("job-dead") && !list.html.contains("job-due"), "{}", list.html);
+    let failed = link(&page.html, "Jobs whose latest attempt failed");
+    assert_eq!((failed, page.html.matches(failed).count()), ("/ops/jobs?outcome=failed", 2), "{}", page.html);
+    let list = operator.get(failed).await;
     assert!(list.html.contains("job-dead") && !list.html.contains("job-due"), "{}", list.html);
     assert_eq!(page.html.matches("<figure class=\"plot\"").count(), 5);
     assert_eq!(page.html.matches("<svg class=\"plot-svg\"").count(), 5, "all plots have shapes");
@@ -60,9 +67,13 @@ async fn front_page_shows_problems_with_fixes_and_numbers_that_lead_to_their_lis
     assert!(load.html.contains("nas-cron jobs list --parked=none --next-attempt-from"), "{}", load.html);
 
     let backends = operator.get("/ops/backends").await;
-    for text in
-        ["nas-cron backend switch --dry-run nats", "generate and publish the next key", ">active<", "running"]
-    {
+    for text in [
+        "nas-cron backend switch --dry-run nats",
+        "generate and publish the next key",
+        "successor published <time class=\"when\"",
+        ">active<",
+        "running",
+    ] {
         assert!(backends.html.contains(text), "{text}: {}", backends.html);
     }
     assert_eq!(operator.get("/ops?nonsense=1").await.status, 400);

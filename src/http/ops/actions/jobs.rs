@@ -1,12 +1,12 @@
 //! Actions on one job.
 
-use chrono::{DateTime, Utc};
-use nas_cron_base::terminal::{counted, relative};
+use nas_cron_base::terminal::counted;
 
 use super::Done;
 use crate::domain::hold::{HoldTarget, check_reason};
 use crate::http::ApiError;
 use crate::http::ops::form::Form;
+use crate::http::ops::view::stored;
 use crate::operations::Operations;
 
 /// The operations of this file.
@@ -14,17 +14,12 @@ pub(super) const OPERATIONS: &[&str] =
     &["fire_job", "cancel_job", "nudge_job", "dismiss_job", "redrive_job", "hold_job", "release_job"];
 
 /// Carries out one of [`OPERATIONS`].
-pub(super) async fn perform(
-    operations: &Operations,
-    operation: &str,
-    form: &Form,
-    now: DateTime<Utc>,
-) -> Result<Done, ApiError> {
+pub(super) async fn perform(operations: &Operations, operation: &str, form: &Form) -> Result<Done, ApiError> {
     let (agent, job) = form.job()?;
     let text = match operation {
         "fire_job" => {
             let fired = operations.fire_job(&agent, &job, form.schedule_id()?).await?;
-            format!("The job fires {}.", when(now, fired.next_attempt_at))
+            format!("The job fires, due {}.", stored(fired.next_attempt_at))
         }
         "nudge_job" => {
             let (schedule_id, seen) = (form.schedule_id()?, form.last_started_at()?);
@@ -32,7 +27,7 @@ pub(super) async fn perform(
             if nudged.on_hold {
                 "The job fires once more when its agent is not on hold any more.".to_owned()
             } else {
-                format!("The job fires once more {}.", when(now, nudged.next_attempt_at))
+                format!("The job fires once more, due {}.", stored(nudged.next_attempt_at))
             }
         }
         "dismiss_job" => {
@@ -47,8 +42,8 @@ pub(super) async fn perform(
         }
         "redrive_job" => {
             let report = operations.redrive_one_shot(&agent, &job, form.schedule_id()?).await?;
-            let starts = report.last_starts_at.map_or_else(|| "now".to_owned(), |at| when(now, at));
-            format!("The job is due {starts}, with a fresh retry budget.")
+            let due = report.last_starts_at.map_or_else(|| "now".to_owned(), stored);
+            format!("The job fires with a fresh retry budget, due {due}.")
         }
         "hold_job" => {
             check_reason(form.text("reason"))?;
@@ -75,9 +70,4 @@ pub(super) async fn perform(
         other => return Err(ApiError::Internal(format!("no action is named {other}").into())),
     };
     Ok(Done::new(text))
-}
-
-/// Formats an instant for a result, which may be read later.
-fn when(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
-    format!("{} ({})", relative(now, at), at.format("%Y-%m-%d %H:%M:%S UTC"))
 }

@@ -202,7 +202,7 @@ async fn perform(
         }
         _ if keys::OPERATIONS.contains(&operation) => keys::perform(&admin.keys, operation, form).await,
         _ if backends::OPERATIONS.contains(&operation) => backends::perform(&admin.backends, form).await,
-        _ => jobs::perform(&operations, operation, form, session.now).await,
+        _ => jobs::perform(&operations, operation, form).await,
     }
 }
 

@@ -5,19 +5,22 @@ const SECOND = 1000;
 const REFRESH = 5 * SECOND;
 const LOCAL = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
 
-// Shows the local time of an instant below UTC, unless it is the same, and keeps the distance to now.
+// Shows the local time of an instant after UTC, unless it is the same, and keeps the distance to now.
 function showTimes() {
   const now = Date.now();
   for (const time of document.querySelectorAll("time.when")) {
     const at = new Date(time.dateTime);
     if (at.getTimezoneOffset() !== 0 && !time.querySelector(".local")) {
-      const local = document.createElement("span");
-      local.className = "local";
-      local.textContent = at.toLocaleString(undefined, LOCAL);
-      time.append(" ", local);
+      // A part of UTC, so that it is at the end of a line and never at the beginning of one.
+      time.querySelector(".utc").append(part("dot", " ·"));
+      time.append(" ", part("local", at.toLocaleString(undefined, LOCAL)));
     }
     time.querySelector(".rel").textContent = distance(at - now);
   }
+}
+
+function part(className, textContent) {
+  return Object.assign(document.createElement("span"), { className, textContent });
 }
 
 // "in 2 h 30 min", "5 min 10 s ago", as the service writes it.

@@ -17,7 +17,8 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agents_words, id, plots, shown, text, when, when_any, with_commands, with_query,
+    CommandLine, Html, agents_words, id, phrase, plots, shown, text, when, when_any, with_commands,
+    with_query,
 };
 use crate::operations::keys::{Key, KeyList, Rotation, next_step};
 use crate::operations::overview::UNFINISHED_SWITCH;
@@ -75,7 +76,7 @@ struct KeyRow {
     origin: &'static str,
     published: Html,
     activated: Html,
-    next: String,
+    next: Html,
 }
 
 /// Shows the page.
@@ -212,6 +213,6 @@ fn key_row(of: &Key, by_hand: bool, now: DateTime<Utc>) -> KeyRow {
         origin: if of.imported { "imported" } else { "generated" },
         published: when(of.published_at, now),
         activated: when_any(of.activated_at, now),
-        next: next_step(now, of, by_hand).unwrap_or_else(|| "–".to_owned()),
+        next: next_step(now, of, by_hand).map_or_else(Html::dash, |step| phrase(&step, now)),
     }
 }

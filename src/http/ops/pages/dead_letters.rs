@@ -37,8 +37,9 @@ struct DeadLettersPage {
 }
 
 struct Row {
+    /// Number of one-shots and of their agents, with the list that has both.
     count: Html,
-    agents: String,
+    agents: Html,
     reason: String,
     error: Html,
     first: Html,
@@ -81,10 +82,14 @@ fn row(group: &DeadLetterGroup, more: bool, now: DateTime<Utc>) -> Row {
         (_, true) => format!("its latest start (not_after) passed{status}"),
         (_, false) => format!("the retry budget is spent{status}"),
     };
-    let count = text(&format!("{}{}", group.count, if more { "+" } else { "" }));
+    let listed = |number: &str| match &list {
+        Some(list) => link(list, &text(number)),
+        None => text(number),
+    };
+    let agents = if more { format!("{}+ agents", group.agents) } else { counted(group.agents, "agent") };
     Row {
-        count: list.map_or_else(|| count.clone(), |list| link(&list, &count)),
-        agents: if more { format!("{}+ agents", group.agents) } else { counted(group.agents, "agent") },
+        count: listed(&format!("{}{}", group.count, if more { "+" } else { "" })),
+        agents: listed(&agents),
         reason,
         error: group.error.as_deref().map_or_else(Html::dash, agents_words),
         first: when(group.first_at, now),

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_protocol::admin_api::{Job, JobDetails};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OneShotState};
 
-use super::job_view::{armed_for, badges, fired_at, reason, result};
+use super::job_view::{armed_for, badges, fired_at, result};
 use super::recurrence;
 use super::subject::Subject;
 use super::timeline::{self, Entry, entries};
@@ -20,7 +20,8 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, job, link, shown, text, when, when_any, whole_id, with_commands, with_query,
+    CommandLine, Html, agent, id, job, link, phrase, shown, text, when, when_any, whole_id, with_commands,
+    with_query,
 };
 use crate::operations::jobs;
 
@@ -67,7 +68,7 @@ pub(in crate::http::ops) async fn show(
         here: later.is_none().then(|| session.here()),
         question: "Why has it not fired?",
         badges: current.map(|job| badges(job, session.now)).unwrap_or_default(),
-        state: reason(&details.why.text, current.and_then(|job| job.last_error.as_deref())),
+        state: phrase(&story.reason.text, session.now),
         actions: actions(&session, &instance_id, &job_id, current, story.is_held),
         facts: ("One-shot", facts(details, session.now)),
         audit: with_query(
@@ -83,7 +84,7 @@ pub(in crate::http::ops) async fn show(
             .below("Jobs", "/ops/jobs")
             .below(instance_id.as_str(), &with_query("/ops/jobs", [("instance_id", instance_id.as_str())])),
         subject,
-        fix: details.why.fix.as_deref().map(with_commands),
+        fix: story.reason.fix.as_deref().map(with_commands),
         recurrence: story
             .recurrence
             .as_ref()

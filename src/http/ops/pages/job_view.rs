@@ -1,13 +1,11 @@
 //! The state and the latest outcome of a job, as pages show them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_base::terminal::{printable, shortened};
 use nas_cron_protocol::admin_api::Job;
 use nas_cron_protocol::{FireOutcome, OneShotState, ParkReason, instant_of};
 
 use crate::http::ops::frame::Tone;
 use crate::http::ops::view::{Html, agents_words, text, when};
-use crate::operations::jobs::WHY_ERROR;
 
 /// The states of a job, as badges: that of its one-shot, and what stops it.
 pub(super) fn badges(job: &Job, now: DateTime<Utc>) -> Vec<(Tone, String)> {
@@ -53,17 +51,6 @@ pub(super) fn next(job: &Job, now: DateTime<Utc>) -> Html {
         (Some(at), _) => when(at, now),
         (None, Some(expected)) => when(expected, now),
         (None, None) => Html::dash(),
-    }
-}
-
-/// The reason for which a job has not fired. The agent's error in it is marked as the agent's.
-pub(super) fn reason(reason: &str, error: Option<&str>) -> Html {
-    let error = error.map(|error| shortened(&printable(error), WHY_ERROR)).unwrap_or_default();
-    match reason.split_once(&format!(": {error}")) {
-        Some((before, after)) if !error.is_empty() => {
-            Html::joined([text(before), text(": "), agents_words(&error), text(after)])
-        }
-        _ => text(reason),
     }
 }
 

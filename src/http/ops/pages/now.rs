@@ -125,6 +125,7 @@ fn page_of(check: &str) -> Option<(&'static str, &'static str)> {
 const OVERDUE: &str = "/ops/jobs?overdue=true";
 const ENDED: &str = "/ops/dead-letters";
 const DORMANT: &str = "/ops/jobs?state=dormant";
+const FAILED: &str = "/ops/jobs?outcome=failed";
 const WAITING: &str = "/ops/jobs?parked=unreachable";
 const HELD: &str = "/ops/jobs?parked=hold";
 const HOLDS: &str = "/ops/holds";
@@ -165,9 +166,9 @@ fn service(overview: &Overview, now: DateTime<Utc>) -> Option<Service> {
     Some(Service {
         per_minute: service.fires.per_minute,
         plots: vec![
-            plots::fires("fires-hour", "Fires per minute, last hour", "minute", hour),
+            plots::fires("fires-hour", "Fires per minute, last hour", "minute", hour, FAILED),
             plots::lateness("late-hour", "Lateness by minute, last hour", hour),
-            plots::fires("fires-day", "Fires per 15 minutes, last day", "quarter of an hour", day),
+            plots::fires("fires-day", "Fires per 15 minutes, last day", "quarter of an hour", day, FAILED),
             plots::lateness("late-day", "Lateness by 15 minutes, last day", day),
             plots::load("due-hour", "Due per minute, next hour", &service.load, due_link),
         ],

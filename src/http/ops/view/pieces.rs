@@ -1,27 +1,12 @@
-//! Times, IDs, texts of agents, links and commands as HTML.
+//! IDs, texts of agents, links, and texts with commands or times as HTML.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use nas_cron_base::shell::command_before_backtick;
-use nas_cron_base::terminal::{printable, relative, shortened};
+use nas_cron_base::terminal::{printable, shortened};
 
 use super::command::copyable;
 use super::html::{Html, escaped};
-
-/// An instant: relative to now, and in UTC. The script adds the local time.
-pub(in crate::http::ops) fn when(at: DateTime<Utc>, now: DateTime<Utc>) -> Html {
-    let machine = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let utc = at.format("%Y-%m-%d %H:%M:%S%.3f");
-    let relative = relative(now, at);
-    Html::built(format!(
-        "<time class=\"when\" datetime=\"{machine}\"><span class=\"rel\">{relative}</span> \
-         <span class=\"utc\">{utc}&nbsp;UTC</span></time>"
-    ))
-}
-
-/// An instant that may be missing.
-pub(in crate::http::ops) fn when_any(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Html {
-    at.map_or_else(Html::dash, |at| when(at, now))
-}
+use super::times::{read, when};
 
 /// Maximum length of an ID in a table, in characters.
 const ID: usize = 36;
@@ -67,28 +52,35 @@ pub(in crate::http::ops) fn text(text: &str) -> Html {
 /// A text of the service in which commands are between backticks: each becomes one that can be copied. Foreign text may only be
 /// in the commands, quoted: anywhere else, it could contain a command of its own.
 pub(in crate::http::ops) fn with_commands(text: &str) -> Html {
-    with_backticks(text, copyable)
+    with_backticks(text, copyable, code)
 }
 
 /// A text in which code is between backticks, and which may contain foreign text: nothing of it can be copied with a click.
 pub(in crate::http::ops) fn with_code(text: &str) -> Html {
-    with_backticks(text, code)
+    with_backticks(text, code, code)
+}
+
+/// The same, with the instants that [`super::stored`] has put between backticks as times.
+pub(in crate::http::ops) fn with_times(text: &str, now: DateTime<Utc>) -> Html {
+    with_backticks(text, code, |text| read(text).map_or_else(|| code(text), |at| when(at, now)))
 }
 
 fn code(text: &str) -> Html {
     Html::built(format!("<code>{}</code>", escaped(text)))
 }
 
-/// Shows what is between backticks as code, and whole commands with `command`. A backtick in an ID of a command is part of it.
-fn with_backticks(text: &str, command: fn(&str) -> Html) -> Html {
+/// Shows whole commands between backticks with `command`, and anything else between them with `other`. A backtick in an ID of a
+/// command is part of it.
+fn with_backticks(text: &str, command: impl Fn(&str) -> Html, other: impl Fn(&str) -> Html) -> Html {
     let text = printable(text);
     let (mut html, mut rest) = (String::new(), text.as_str());
     while let Some((before, after)) = rest.split_once('`') {
         html.push_str(&escaped(before));
         let found = command_before_backtick(after);
         rest = if let Some(end) = found.or_else(|| after.find('`')) {
-            let show = if found.is_some() { command } else { code };
-            html.push_str(&show(&after[..end]).to_string());
+            let inner = &after[..end];
+            let shown = if found.is_some() { command(inner) } else { other(inner) };
+            html.push_str(&shown.to_string());
             &after[end + 1..]
         } else {
             // Nothing ends it: it is a backtick like any other character.
@@ -147,5 +139,18 @@ mod tests {
             "{html}"
         );
         assert!(html.ends_with("<code>&lt;b&gt;</code>"), "{html}");
+    }
+
+    #[test]
+    fn instant_in_a_stored_text_is_a_time_when_it_is_shown() {
+        let at = DateTime::UNIX_EPOCH;
+        let text = format!("it fires, due {}; `nas-cron jobs list`, `<b>`", super::super::stored(at));
+        let html = with_times(&text, at + chrono::TimeDelta::seconds(5)).to_string();
+        assert!(html.starts_with("it fires, due <time class=\"when\" datetime=\"1970-01-01T"), "{html}");
+        assert!(
+            html.contains(">5 s ago</span>") && html.contains("UTC</span></time>; <code>nas-cron"),
+            "{html}"
+        );
+        assert!(html.ends_with("<code>&lt;b&gt;</code>") && !html.contains("data-copy"), "{html}");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::super::html::escaped;
 use super::scale::HEIGHT;
 use super::series::WIDTH;
 
@@ -31,6 +32,8 @@ pub(super) struct Figure<'a> {
     pub(super) title: &'a str,
     /// The plot in a sentence or two.
     pub(super) summary: String,
+    /// A link after the summary: path and label.
+    pub(super) link: Option<(&'a str, &'a str)>,
     pub(super) legend: &'a [Legend],
     /// Labels of the values from the top to the bottom, at equal distances.
     pub(super) labels: Vec<String>,
@@ -77,7 +80,11 @@ impl Figure<'_> {
             let zone = if number + 1 == times.len() { " UTC" } else { "" };
             let _ = write!(html, "<li>{time}{zone}</li>");
         }
-        let _ = write!(html, r#"</ol></div><p class="plot-summary">{summary}</p>"#);
+        let _ = write!(html, r#"</ol></div><p class="plot-summary">{summary}"#);
+        if let Some((path, label)) = self.link {
+            let _ = write!(html, r#" <a href="{}">{label}</a>"#, escaped(path));
+        }
+        html.push_str("</p>");
         self.write_table(&mut html);
         html.push_str("</figure>");
         html

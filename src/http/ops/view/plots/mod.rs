@@ -20,7 +20,14 @@ use self::series::{band, bars, line};
 use super::html::Html;
 
 /// Returns the plot of attempts by outcome. `id` is unique on the page; `span` names the length of a span: "minute".
-pub(in crate::http::ops) fn fires(id: &str, title: &str, span: &str, spans: &[FireSpan]) -> Html {
+/// `failed_jobs` is the path of the jobs whose latest attempt failed: no list has the attempts of all jobs.
+pub(in crate::http::ops) fn fires(
+    id: &str,
+    title: &str,
+    span: &str,
+    spans: &[FireSpan],
+    failed_jobs: &str,
+) -> Html {
     let of = |count: fn(&FireSpan) -> i64| spans.iter().map(count).collect::<Vec<_>>();
     let (delivered, failed, other) = (of(|one| one.delivered), of(|one| one.failed), of(|one| one.other));
     let totals: Vec<_> = spans.iter().map(total).collect();
@@ -45,6 +52,7 @@ pub(in crate::http::ops) fn fires(id: &str, title: &str, span: &str, spans: &[Fi
             number(sum(&failed)),
             number(sum(&other)),
         ),
+        link: (sum(&failed) > 0).then_some((failed_jobs, "Jobs whose latest attempt failed")),
         legend: &[
             Legend { class: "plot-delivered", name: "delivered", shape: SQUARE },
             Legend { class: "plot-failed", name: "failed", shape: SQUARE },
@@ -86,6 +94,7 @@ pub(in crate::http::ops) fn lateness(id: &str, title: &str, spans: &[FireSpan]) 
         id,
         title,
         summary,
+        link: None,
         legend: &[
             Legend { class: "plot-p50", name: "p50", shape: STROKE },
             Legend { class: "plot-p99", name: "p99", shape: STROKE },
@@ -123,6 +132,7 @@ pub(in crate::http::ops) fn load(
         id,
         title,
         summary: format!("{about}{} in an hour, at most {} in a minute.", number(all), number(most)),
+        link: None,
         legend: &[],
         labels: scale.labels(),
         shapes: (all > 0).then(|| format!(r#"<path class="plot-due" d="{path}"/>"#)),

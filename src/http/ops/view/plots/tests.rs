@@ -3,6 +3,8 @@ use nas_cron_protocol::admin_api::DueMinute;
 
 use super::*;
 
+const FAILED: &str = "/jobs?a=failed&b";
+
 fn at(minute: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::minutes(minute)
 }
@@ -28,7 +30,7 @@ fn path<'a>(html: &'a str, class: &str) -> &'a str {
 #[test]
 fn plot_of_fires_matches_its_snapshot() {
     let spans = [span(0, [80, 10, 10], None), span(1, [0, 0, 0], None), span(2, [1_500, 0, 500], None)];
-    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans).to_string()), @r##"
+    insta::assert_snapshot!(lines(&fires("f", "Fires per minute", "minute", &spans, FAILED).to_string()), @r##"
     <figure class="plot" id="f">
     <figcaption>Fires per minute <span class="plot-key">
     <svg viewBox="0 0 10 10" aria-hidden="true">
@@ -63,7 +65,8 @@ fn plot_of_fires_matches_its_snapshot() {
     <li>08:02 UTC</li>
     </ol>
     </div>
-    <p class="plot-summary">At most 2,000 in a minute. In all 1,580 delivered, 10 failed, 510 with another outcome.</p>
+    <p class="plot-summary">At most 2,000 in a minute. In all 1,580 delivered, 10 failed, 510 with another outcome. <a href="/jobs?a=failed&amp;b">Jobs whose latest attempt failed</a>
+    </p>
     <details class="plot-data">
     <summary>Numbers</summary>
     <div class="plot-table" tabindex="0" role="region" aria-label="Numbers: Fires per minute">
@@ -112,10 +115,16 @@ fn plot_of_fires_matches_its_snapshot() {
 
 #[test]
 fn parts_of_a_bar_are_above_each_other() {
-    let html = fires("f", "Fires", "minute", &[span(0, [50, 25, 25], None)]).to_string();
+    let html = fires("f", "Fires", "minute", &[span(0, [50, 25, 25], None)], FAILED).to_string();
     assert_eq!(path(&html, "plot-delivered"), "M45.0 100.0V50.0H555.0V100.0Z");
     assert_eq!(path(&html, "plot-failed"), "M45.0 50.0V25.0H555.0V50.0Z");
     assert_eq!(path(&html, "plot-other"), "M45.0 25.0V0.0H555.0V25.0Z");
+}
+
+#[test]
+fn plot_without_failures_has_no_link_to_them() {
+    let html = fires("f", "Fires", "minute", &[span(0, [50, 0, 25], None)], FAILED).to_string();
+    assert!(html.contains("25 with another outcome.</p>") && !html.contains("<a "), "{html}");
 }
 
 #[test]
@@ -138,7 +147,7 @@ fn lateness_is_logarithmic_with_gaps() {
 fn plot_without_data_says_so() {
     let nothing = [span(0, [0, 0, 0], None), span(1, [0, 0, 0], None)];
     for html in [
-        fires("a", "Fires", "minute", &nothing),
+        fires("a", "Fires", "minute", &nothing, FAILED),
         lateness("b", "Lateness", &nothing),
         load("c", "Load", &UpcomingLoad { minutes: Vec::new(), estimated: false }, |_| String::new()),
     ] {
