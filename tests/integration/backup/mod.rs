@@ -1,7 +1,9 @@
 //! Backup and restore, and exports: docs/backup.md.
 
+mod dump;
 mod files;
 #[cfg(target_os = "linux")]
 mod progress;
 mod restore;
+mod restore_nats;
 mod transfer;
