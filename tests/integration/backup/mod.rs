@@ -2,6 +2,8 @@
 
 mod dump;
 mod files;
+mod moving;
+mod page;
 #[cfg(target_os = "linux")]
 mod progress;
 mod restore;
