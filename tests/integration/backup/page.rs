@@ -17,3 +17,11 @@ pub(super) fn commands(part: &str) -> String {
     let [block] = &found[..] else { panic!("{} blocks contain {part}", found.len()) };
     block.clone()
 }
+
+/// Returns the lines of `postgresql.conf`.
+pub(super) fn postgres_settings() -> String {
+    let page = text();
+    let (_, block) = page.split_once("\n```ini\n").expect("a block of settings");
+    let (settings, _) = block.split_once("```").expect("its end");
+    settings.to_owned()
+}
