@@ -1,19 +1,18 @@
 //! Sends queued spans to the collector, in batches and one after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::collector::{Answer, Collector, ExportError};
+use super::failures::Failures;
 use crate::heartbeat::{self, Heartbeats};
-use crate::metrics::{self, SpansDropped};
 
 /// Maximum number of traces in one request.
 const BATCH: usize = 256;
@@ -21,12 +20,6 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_secs(1);
 /// Number of times that a request is repeated after a transient failure, with pauses of 1, 2, 4 and 8 s.
 const REPEATS: usize = 4;
-/// Minimum time between two warnings.
-const WARN_EVERY: Duration = Duration::from_mins(1);
-
-/// The fix of most failures.
-const ADVICE: &str =
-    "check otlp_endpoint: it must be an OTLP/HTTP receiver (usually port 4318), not one of gRPC (4317)";
 
 pub(super) fn start(
     collector: Collector,
@@ -50,14 +43,6 @@ struct Exporter {
     /// Number of spans that found the queue full since the last warning.
     overflow: Arc<AtomicU64>,
     stop: CancellationToken,
-}
-
-/// The failures since the last warning.
-#[derive(Default)]
-struct Failures {
-    warned: Option<Instant>,
-    dropped: u64,
-    error: Option<String>,
 }
 
 impl Exporter {
@@ -109,34 +94,5 @@ impl Exporter {
             sent = attempt.retry(pauses).when(ExportError::is_transient) => sent,
             () = self.stop.cancelled() => attempt().await,
         }
-    }
-}
-
-impl Failures {
-    fn note(&mut self, count: u64, sent: Result<Answer, ExportError>) {
-        let (reason, dropped, error) = match sent {
-            Ok(Answer { rejected, message }) => (SpansDropped::Rejected, rejected.min(count), message),
-            Err(error) if error.is_transient() => (SpansDropped::Unavailable, count, error.to_string()),
-            Err(error) => (SpansDropped::Rejected, count, error.to_string()),
-        };
-        if !error.is_empty() {
-            self.error = Some(error);
-        }
-        self.dropped += dropped;
-        metrics::spans_exported(count - dropped);
-        metrics::spans_dropped(reason, dropped);
-    }
-
-    /// Logs the failures, once a minute at most.
-    fn warn(&mut self, overflow: &AtomicU64) {
-        let is_due = self.warned.is_none_or(|last| last.elapsed() >= WARN_EVERY);
-        if !is_due || (self.error.is_none() && overflow.load(Ordering::Relaxed) == 0) {
-            return;
-        }
-        let queue_full = overflow.swap(0, Ordering::Relaxed);
-        let error = self.error.take();
-        let dropped = std::mem::take(&mut self.dropped) + queue_full;
-        warn!(error, dropped, queue_full, "exporting traces failed, spans were dropped; {ADVICE}");
-        self.warned = Some(Instant::now());
     }
 }

@@ -10,6 +10,7 @@
 pub mod attempt;
 pub mod collector;
 mod exporter;
+mod failures;
 pub mod request;
 mod span;
 

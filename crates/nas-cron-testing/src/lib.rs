@@ -27,6 +27,8 @@ pub mod proxy;
 pub mod qstash_emulator;
 pub mod raw_agent;
 pub mod service;
+#[cfg(target_os = "linux")]
+pub mod terminal;
 pub mod time;
 pub mod world;
 

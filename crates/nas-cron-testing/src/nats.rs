@@ -270,6 +270,14 @@ impl NatsServers {
         jetstream::new(self.client().await)
     }
 
+    /// Returns the number of messages in a stream: schedules, and wake-ups that are not acknowledged. 0 without the stream.
+    pub async fn messages(&self, stream: &str) -> usize {
+        match self.jetstream().await.get_stream(stream).await {
+            Ok(stream) => usize::try_from(stream.cached_info().state.messages).unwrap(),
+            Err(_) => 0,
+        }
+    }
+
     /// Kills a server with SIGKILL, as a power failure would.
     pub async fn kill(&mut self, i: usize) {
         let keeper = self.nodes[i].running.take().expect("it runs");

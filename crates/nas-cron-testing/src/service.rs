@@ -196,6 +196,18 @@ impl Settings {
         command
     }
 
+    /// Returns a bash with these settings that runs `script`, in which `nas-cron` is the binary under test. It ends at the first
+    /// command that fails.
+    pub fn bash(&self, script: &str) -> Command {
+        let binary = binary_path();
+        let folder = binary.parent().expect("a file in a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = clean("bash");
+        command.args(["-euo", "pipefail", "-c", script]).envs(&self.values);
+        command.env("PATH", format!("{}:{path}", folder.display()));
+        command
+    }
+
     /// Returns all settings as environment variables.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values.iter().map(|(name, value)| (*name, value.as_str()))

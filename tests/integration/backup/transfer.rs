@@ -1,7 +1,6 @@
 //! `nas-cron export` and `nas-cron import`.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,38 +15,14 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::io::AsyncWriteExt;
 
+use super::files::{Scratch, count, store_jobs};
 use crate::database_faults::fixture::{address_of, at};
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn file(name: &str, content: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("nas-cron-{name}-{:016x}", rand::random::<u64>()));
-        std::fs::write(&path, content).expect("a file");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("a path in UTF-8")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 /// Runs an import, and returns its report and whether it succeeded.
 async fn import(settings: &Settings, file: &Scratch, more: &[&str]) -> (Value, bool) {
     let arguments = [&["import", file.path(), "--json"], more].concat();
     let (status, out, error) = settings.run(&arguments).await;
     (serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{error}")), status.success())
-}
-
-async fn count(pool: &PgPool, table: &str) -> i64 {
-    let query = format!("SELECT count(*) FROM {table}");
-    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(pool).await.unwrap()
 }
 
 #[tokio::test]
@@ -150,7 +125,7 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
         )
         .await;
     let file = Scratch::file("resumed", "");
-    let partial = Scratch(format!("{}.partial", file.path()).into());
+    let partial = file.partial();
     let (code, said, whole) = exported(&world.settings, &file, &[]).await;
     assert_eq!((code, whole.lines().count()), (Some(0), 14), "{said}");
     let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
@@ -225,17 +200,9 @@ async fn interrupted_export_goes_on_after_its_last_line_wherever_it_ended() {
 async fn killed_export_is_resumed_and_complete() {
     const JOBS: usize = 30_000;
     let world = World::new().await;
-    world
-        .sql(&format!(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                    state, next_attempt_at)
-             SELECT 'inst-1', to_char(n, 'FM000000'), gen_random_uuid(), 'k', '2036-01-01T00:00:00Z', '2036-01-01',
-                    'https://agent.example', 'armed', '2036-01-01'
-             FROM generate_series(1, {JOBS}) n",
-        ))
-        .await;
+    store_jobs(&world, JOBS).await;
     let file = Scratch::file("killed", "");
-    let partial = Scratch(format!("{}.partial", file.path()).into());
+    let partial = file.partial();
     // Stopped while it writes. On a busy machine, one may end before it is noticed.
     let mut export = eventually("an export stands still", async || {
         let mut export = world.settings.command(&["export", file.path()]).spawn().unwrap();

@@ -3,7 +3,7 @@
 //! `cargo test --test integration docs::` runs it; `docs::pages::readme` is one page. CONTRIBUTING.md explains how to
 //! write a block that can be executed.
 
-mod page;
+pub(crate) mod page;
 mod pages;
 mod performance;
 mod python;

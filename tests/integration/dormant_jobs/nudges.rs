@@ -1,5 +1,7 @@
 //! `jobs nudge` fires the latest key once more.
 
+#[cfg(target_os = "linux")]
+use nas_cron_testing::terminal::run_on_a_terminal;
 use nas_cron_testing::world::World;
 use serde_json::json;
 
@@ -68,40 +70,18 @@ async fn nudge_needs_a_confirmation_and_a_delivered_job() {
     assert!(error.contains("is dead; `nas-cron jobs redrive inst-1 job` fires it again"), "{error}");
 }
 
-/// Runs `jobs nudge` on a terminal, and types the answer. Returns true if it succeeded, and everything on the terminal.
-#[cfg(target_os = "linux")]
-async fn nudge_on_a_terminal(world: &World, answer: &'static str) -> (bool, String) {
-    let command = world.settings.command(&NUDGE[..4]);
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    // Connects the command to a new terminal, and its own stdin and stdout to the other end.
-    let mut script = std::process::Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
-    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let ran = tokio::task::spawn_blocking(move || {
-        let mut child = script.spawn().expect("script(1) of util-linux");
-        let mut stdin = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut stdin, answer.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        drop(stdin);
-        output
-    });
-    let output = tokio::time::timeout(nas_cron_testing::time::PATIENCE, ran).await.expect("an end").unwrap();
-    (output.status.success(), String::from_utf8(output.stdout).unwrap())
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn nudge_asks_on_the_terminal_and_fires_after_a_yes_only() {
     let world = World::new().await;
     world.arm("job", -1_000).await;
     world.delivered("job").await;
-    let (done, screen) = nudge_on_a_terminal(&world, "n\n").await;
+    let nudge = async |answer: &'static str| run_on_a_terminal(&world.settings, &NUDGE[..4], answer).await;
+    let (done, screen) = nudge("n\n").await;
     assert!(!done && screen.contains("Fire it? [y/N]"), "{screen}");
     assert!(screen.contains("not confirmed; nothing was changed"), "{screen}");
     assert_eq!(world.history("job").await.len(), 1);
-    let (done, screen) = nudge_on_a_terminal(&world, "y\n").await;
+    let (done, screen) = nudge("y\n").await;
     assert!(done && screen.contains("is due now"), "{screen}");
     world.agents.wait_for("job", 2).await;
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use nas_cron_testing::nats::NatsServers;
 use nas_cron_testing::qstash_emulator::faults::DeliveryFault;
 use nas_cron_testing::qstash_emulator::{self, Emulator};
@@ -169,15 +168,12 @@ impl TestedBackend for Qstash {
     }
 }
 
+/// The stream of NATS, by its default name.
+const STREAM: &str = "NAS_CRON";
+
 /// NATS: a real server.
 pub struct Nats {
     servers: NatsServers,
-}
-
-impl Nats {
-    async fn stream(&self) -> Option<jetstream::stream::Stream> {
-        self.servers.jetstream().await.get_stream("NAS_CRON").await.ok()
-    }
 }
 
 impl TestedBackend for Nats {
@@ -202,7 +198,8 @@ impl TestedBackend for Nats {
     }
 
     async fn forget(&mut self, _: &PgPool) {
-        self.stream().await.expect("a stream").purge().await.unwrap();
+        let stream = self.servers.jetstream().await.get_stream(STREAM).await.unwrap();
+        stream.purge().await.unwrap();
     }
 
     async fn wake(&self, _: &PgPool, armed: &Armed) {
@@ -212,9 +209,6 @@ impl TestedBackend for Nats {
     }
 
     async fn held(&self) -> usize {
-        match self.stream().await {
-            Some(stream) => usize::try_from(stream.cached_info().state.messages).unwrap(),
-            None => 0,
-        }
+        self.servers.messages(STREAM).await
     }
 }

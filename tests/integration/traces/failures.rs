@@ -8,28 +8,13 @@ use nas_cron_testing::world::{World, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::collector::Collector;
+use super::reports::{eventually_dropped, metric, warnings};
 
 const DELIVERED: &str = "nas_cron_fires_total{outcome=\"delivered\"} ";
 const IN_TIME: &str = "nas_cron_fire_lateness_seconds_bucket{le=\"5\"} ";
 const JOBS: usize = 20;
 /// Time for a provision on a machine that is busy with other tests: half of what an export may take.
 const AT_MOST: Duration = Duration::from_secs(5);
-
-/// Returns the value of a metric.
-async fn metric(service: &Service, name: &str) -> Option<u64> {
-    let page = service.metrics().await;
-    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
-fn dropped(reason: &str) -> String {
-    format!("nas_cron_spans_dropped_total{{reason=\"{reason}\"}}")
-}
-
-/// Returns the warnings about the export.
-fn warnings(service: &Service) -> Vec<String> {
-    let log = service.log();
-    log.lines().filter(|line| line.contains("exporting traces failed")).map(str::to_owned).collect()
-}
 
 /// Restarts the service with this endpoint, and delivers some jobs. Neither a provision nor a fire waits for an export, which may
 /// take 10 s.
@@ -62,13 +47,6 @@ async fn grpc() -> String {
         }
     });
     url
-}
-
-async fn eventually_dropped(world: &World, reason: &str) -> u64 {
-    eventually(&format!("spans are dropped: {reason}"), async || {
-        metric(&world.service, &dropped(reason)).await.filter(|count| *count > 0)
-    })
-    .await
 }
 
 #[tokio::test]

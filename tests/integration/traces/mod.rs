@@ -2,4 +2,6 @@
 
 pub(crate) mod collector;
 mod failures;
+mod hanging;
 mod journeys;
+mod reports;
