@@ -81,8 +81,8 @@ mod tests {
         Err(ExportError::Unavailable("connection refused".to_owned()))
     }
 
-    fn warning(error: Option<&str>, dropped: u64, queue_full: u64) -> Option<Warning> {
-        Some(Warning { error: error.map(str::to_owned), dropped, queue_full })
+    fn warning(error: Option<&str>, dropped: u64, queue_full: u64) -> Warning {
+        Warning { error: error.map(str::to_owned), dropped, queue_full }
     }
 
     #[tokio::test(start_paused = true)]
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(failures.due(&overflow), None, "nothing has failed");
         failures.note(10, unavailable());
         overflow.store(5, Ordering::Relaxed);
-        assert_eq!(failures.due(&overflow), warning(Some("connection refused"), 15, 5));
+        assert_eq!(failures.due(&overflow), Some(warning(Some("connection refused"), 15, 5)));
         for _ in 0..59 {
             tokio::time::advance(Duration::from_secs(1)).await;
             failures.note(2, unavailable());
@@ -101,7 +101,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(999)).await;
         assert_eq!(failures.due(&overflow), None);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(failures.due(&overflow), warning(Some("connection refused"), 2 * 59 + 59, 59));
+        assert_eq!(failures.due(&overflow), Some(warning(Some("connection refused"), 2 * 59 + 59, 59)));
         tokio::time::advance(Duration::from_hours(1)).await;
         assert_eq!(failures.due(&overflow), None, "nothing has failed since");
     }
@@ -109,10 +109,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn full_queue_alone_and_a_partial_rejection_are_worth_a_warning() {
         let (mut failures, overflow) = (Failures::default(), AtomicU64::new(7));
-        assert_eq!(failures.due(&overflow), warning(None, 7, 7));
+        assert_eq!(failures.due(&overflow), Some(warning(None, 7, 7)));
         tokio::time::advance(WARN_EVERY).await;
         failures.note(10, Ok(Answer { rejected: 3, message: "too old".to_owned() }));
-        assert_eq!(failures.due(&overflow), warning(Some("too old"), 3, 0));
+        assert_eq!(failures.due(&overflow), Some(warning(Some("too old"), 3, 0)));
         tokio::time::advance(WARN_EVERY).await;
         failures.note(10, Ok(Answer { rejected: 0, message: String::new() }));
         assert_eq!(failures.due(&overflow), None);

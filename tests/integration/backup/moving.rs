@@ -55,6 +55,6 @@ async fn moved_service_fires_the_last_one_shot_of_each_job_and_none_that_was_can
         (armed.len() == 1 && armed[0]["job_id"] == "kept").then_some(())
     })
     .await;
-    let fires = ["delivered", "cancelled", "moved", "kept"].map(|job| old.agents.fires_of(job).len());
-    assert_eq!(fires, [1, 0, 1, 0]);
+    let counts = ["delivered", "cancelled", "moved", "kept"].map(|job| old.agents.fires_of(job).len());
+    assert_eq!(counts, [1, 0, 1, 0]);
 }
