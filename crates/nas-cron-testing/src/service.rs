@@ -5,7 +5,7 @@ mod settings;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -202,6 +202,21 @@ impl Service {
         tokio::time::timeout(PATIENCE, waiting).await.expect("the service ends in time")
     }
 
+    /// Stops the service with SIGTERM, and waits for a short time: `scripts/coverage` counts only what a process writes at its
+    /// end.
+    fn end_for_coverage(&mut self) {
+        let deadline = Instant::now() + COVERAGE_LIMIT;
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(&self.child),
+                rustix::process::Signal::TERM,
+            );
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Stops the service with SIGTERM and returns its exit status.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
@@ -211,6 +226,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
+            self.end_for_coverage();
+        }
         self.kill9();
         if std::thread::panicking() {
             eprintln!("--- the service's log ---\n{}", self.log());
@@ -218,6 +236,8 @@ impl Drop for Service {
     }
 }
 
+/// Time for the end of a service whose coverage is measured.
+const COVERAGE_LIMIT: Duration = Duration::from_secs(3);
 /// Time after which a request of a test fails. Without it, a service that does not answer would stop all tests.
 const REQUEST_LIMIT: Duration = Duration::from_mins(4);
 
