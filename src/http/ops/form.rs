@@ -34,8 +34,8 @@ pub(super) struct Form(Vec<(String, String)>);
 
 impl std::fmt::Debug for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Form")
-            .and_then(|()| f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish())
+        f.write_str("Form")?;
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
