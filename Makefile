@@ -207,6 +207,16 @@ model: postgres ## check the larger scopes of the model, and the statements agai
 fuzz: ## run each fuzz target for 10 min; failures are kept below target/fuzz
 	@scripts/fuzz $(FUZZ)
 
+# COVERAGE adds arguments: make coverage COVERAGE="--keep fires:: keys::"
+.PHONY: coverage
+coverage: postgres installed target/coverage-venv/.ready ## measure which lines the tests run, about an hour and 20 GB; writes target/coverage
+	@$(WITH_POSTGRES) scripts/coverage $(COVERAGE)
+
+# MUTANTS adds arguments: make mutants MUTANTS="--resume" or MUTANTS="src/fire/backoff.rs"
+.PHONY: mutants
+mutants: ## list changes of the pure modules that no unit test notices, about 4 hours; writes target/mutants
+	@scripts/mutants $(MUTANTS)
+
 dependencies: target/dependencies-venv/.ready ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies
 

@@ -6,6 +6,7 @@ use super::layers::{Given, Raw, Settings};
 use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::setting::{Kind, Preset, Setting};
 use super::typed_key::{Key, ListKey, OptionalKey};
+use super::urls::without_credentials;
 use super::values::ValueType;
 
 /// Reads settings and collects problems. For an invalid value it returns a placeholder that never gets out:
@@ -47,8 +48,8 @@ impl<'a> Reader<'a> {
                 Err(wrong) => {
                     // The operator may have entered the token instead of its hash.
                     let is_shown = !setting.secret && setting.kind != Kind::Hashes;
-                    let shown = is_shown.then_some(part.as_str());
-                    self.fault(setting, shown, &given.origin, wrong);
+                    let shown = is_shown.then(|| without_credentials(&part));
+                    self.fault(setting, shown.as_deref(), &given.origin, wrong);
                 }
             }
         }

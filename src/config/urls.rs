@@ -67,11 +67,23 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     Ok(BaseUrl { text: text.to_owned(), url })
 }
 
-/// Returns the URL with credentials replaced by `***`.
+/// Returns the URL with credentials replaced by `***`, also if its scheme is missing.
 pub(super) fn without_credentials(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
     let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
-    authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}://***{}", &rest[at..]))
+    authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
+}
+
+/// Checks that the URL of a NATS server has no credentials, which would be printed with it. The client parses the rest.
+pub(super) fn nats_server(text: &str) -> Result<String, Wrong> {
+    if without_credentials(text) == text {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            "contains credentials",
+            "set nats_credentials_file, and remove everything before the @",
+        ))
+    }
 }
 
 /// Checks the form of a Postgres URL with one host or several. The driver parses it again.
@@ -145,12 +157,15 @@ mod tests {
         assert_eq!(without_credentials("https://u:p@ss@host/x@y"), "https://***@host/x@y");
         assert_eq!(without_credentials("https://host/x@y"), "https://host/x@y");
         assert_eq!(without_credentials("postgres://u:p@host?x"), "postgres://***@host?x");
+        assert_eq!(without_credentials("u:p@host:4222"), "***@host:4222");
+        assert_eq!(without_credentials("host/x@y"), "host/x@y");
     }
 
     proptest! {
         #[test]
         fn nothing_panics(text in ".{0,80}") {
-            let _ = (url(&text), base_url(&text), database_url(&text), without_credentials(&text));
+            let _ = (url(&text), base_url(&text), database_url(&text), nats_server(&text));
+            let _ = without_credentials(&text);
         }
 
         #[test]

@@ -88,6 +88,9 @@ pub(super) const HEADERS: ValueType<HeaderMap> =
     ValueType::secret(Kind::Text, |_, text| parse::headers(text), HeaderMap::new);
 /// A list of words.
 pub(super) const WORDS: ValueType<String> = ValueType { kind: Kind::Words, ..TEXT };
+/// A list of URLs of NATS servers.
+pub(super) const NATS_SERVERS: ValueType<String> =
+    ValueType::new(Kind::Words, |_, text| urls::nats_server(text), String::new);
 /// A list of networks.
 pub(super) const NETWORKS: ValueType<IpNet> =
     ValueType::new(Kind::Networks, |_, text| parse::network(text), IpNet::default);

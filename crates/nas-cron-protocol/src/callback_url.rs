@@ -19,7 +19,7 @@ macro_rules! authority {
     () => {
         concat!(
             "^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}",
-            "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]?|\\[[0-9A-Fa-f:.]+\\]|",
+            "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|\\[[0-9A-Fa-f:.]+\\]|",
             "(?:(?:[0-9]|",
             letter!(),
             ")+[.])*[0-9]*",
@@ -143,11 +143,15 @@ pub fn http_url(text: &str) -> Result<Url, String> {
     let Some(host) = host_text(text) else {
         return Err("must begin with `http://` or `https://`, followed by the host".to_owned());
     };
-    // Other forms (octal, short, full-width …) are another address, or a name, to another reader.
-    if let Some(Host::Ipv4(address)) = url.host()
-        && host.strip_suffix('.').unwrap_or(host) != address.to_string()
-    {
-        return Err(format!("must write an IPv4 address in decimal: this host is read as {address}"));
+    // Other forms (octal, short, full-width, with a dot at the end …) are another address, or a name, to another reader.
+    if let Some(Host::Ipv4(address)) = url.host() {
+        let decimal = address.to_string();
+        if host.strip_suffix('.') == Some(decimal.as_str()) {
+            return Err("must not have a dot at the end of an IPv4 address".to_owned());
+        }
+        if host != decimal {
+            return Err(format!("must write an IPv4 address in decimal: this host is read as {address}"));
+        }
     }
     Ok(url)
 }

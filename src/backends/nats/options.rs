@@ -245,12 +245,10 @@ fn check_certificates(path: &Path) -> Result<(), NatsOptionsError> {
     }
 }
 
-/// Returns the URL without user name and password.
+/// Returns the URL without user name and password, also if its scheme is missing.
 fn without_user(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
-        _ => text.to_owned(),
-    }
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    rest.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
 }
 
 #[cfg(test)]
@@ -272,6 +270,8 @@ mod tests {
         assert!(NatsOptions::new(Vec::new()).addresses().is_err());
         let error = options("nats://someone:secret@nats.example").addresses().unwrap_err().to_string();
         assert!(!error.contains("secret") && error.contains("nats://***@nats.example"), "{error}");
+        let error = options("someone:secret@nats.example").addresses().unwrap_err().to_string();
+        assert!(!error.contains("secret") && error.contains("***@nats.example"), "{error}");
     }
 
     #[test]

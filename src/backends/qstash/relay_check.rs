@@ -53,8 +53,11 @@ fn obstacle(url: &Url) -> Option<&'static str> {
     let public = match url.host() {
         Some(Host::Ipv4(ip)) => AddressPolicy::default().permits(ip.into()),
         Some(Host::Ipv6(ip)) => AddressPolicy::default().permits(ip.into()),
-        // A name without a dot resolves on one machine or in one network only.
-        Some(Host::Domain(name)) => name.contains('.') && !name.ends_with(".localhost"),
+        // A name without a dot resolves on one machine or in one network only. A dot at its end changes nothing.
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name.contains('.') && !name.ends_with(".localhost")
+        }
         None => false,
     };
     match (public, url.scheme() == "https") {
@@ -101,7 +104,12 @@ mod tests {
             ("https://93.184.215.14/relay", None),
             ("https://10.1.2.3/relay", Some("its host is not public")),
             ("https://[::1]/relay", Some("its host is not public")),
+            ("https://10.1.2.3./relay", Some("its host is not public")),
             ("https://nas-cron/relay", Some("its host is not public")),
+            ("https://nas-cron./relay", Some("its host is not public")),
+            ("https://localhost./relay", Some("its host is not public")),
+            ("https://nas.localhost./relay", Some("its host is not public")),
+            ("https://portal.example./relay", None),
             ("http://nas.localhost:8080/relay", Some("its host is not public")),
         ] {
             assert_eq!(obstacle(&url.parse().unwrap()), expected, "{url}");

@@ -58,6 +58,8 @@ impl Given {
                 self.raw.parts().into_iter().map(shown).collect::<Vec<_>>().join(",")
             }
             Kind::BaseUrl | Kind::Url => urls::without_credentials(&text),
+            // Some lists are of URLs.
+            Kind::Words => text.split_inclusive([',', '\n']).map(urls::without_credentials).collect(),
             _ => text,
         }
     }

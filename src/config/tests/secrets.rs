@@ -84,7 +84,12 @@ fn no_secret_is_ever_printed() {
         .set("NAS_CRON_DATABASE_URL", "mysql://root:hunter2@db/x")
         .set("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2")
         .set("NAS_CRON_ADMIN_TOKEN_SHA256", token)
-        .set("NAS_CRON_PORTAL_URL", "https://root:hunter2@portal.example");
+        .set("NAS_CRON_PORTAL_URL", "https://root:hunter2@portal.example")
+        .set("NAS_CRON_QSTASH_URL", "root:hunter2@qstash.example")
+        .set(
+            "NAS_CRON_NATS_URLS",
+            "nats://nats-1.internal:4222,nats://nas-cron:hunter2@nats-2.internal,x:hunter2@y",
+        );
     let settings = machine.settings();
     let printed = [
         machine.error(),
@@ -93,6 +98,11 @@ fn no_secret_is_ever_printed() {
         show::json(&settings).to_string(),
         format!("{:?}", settings.config().unwrap_err()),
     ];
+    assert!(
+        printed[0]
+            .contains("nats_urls = `nats://***@nats-2.internal` (NAS_CRON_NATS_URLS) contains credentials")
+    );
+    assert!(printed[0].contains("nats_urls = `***@y`"), "{}", printed[0]);
     let machine = Machine::sound().set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY);
     let sound = [format!("{:?}", machine.config()), show::table(&machine.settings())];
     for text in printed.iter().chain(&sound) {

@@ -66,7 +66,9 @@ async fn contract_fire_private_addresses_are_never_dialled_by_default() {
 async fn private_address_in_another_form_is_not_dialled_if_it_was_stored_before_the_rule() {
     let world = World::with(|s| quick(s).without("NAS_CRON_CALLBACK_ALLOW")).await;
     let agent = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
-    for (number, host) in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1"].into_iter().enumerate() {
+    for (number, host) in
+        ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.1.", "0x7f.1."].into_iter().enumerate()
+    {
         let job = format!("job-{number}");
         world.service.provision(&world.token, &job, &fire_at(3_600_000), "https://agent.example").await;
         let stored = format!(

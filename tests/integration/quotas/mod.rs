@@ -5,6 +5,7 @@ mod limits;
 mod operators;
 mod pace;
 mod replicas;
+mod wire;
 
 use nas_cron_testing::service::Settings;
 use nas_cron_testing::time::fire_at;

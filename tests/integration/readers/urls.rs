@@ -98,8 +98,7 @@ fn some_url() -> String {
 /// Returns the host in the form in which hosts are compared.
 fn comparable(host: &str) -> String {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    // With a dot at its end, an IPv4 address is a name to RFC 3986, which resolves to the same address.
-    match bare.strip_suffix('.').unwrap_or(bare).parse::<IpAddr>() {
+    match bare.parse::<IpAddr>() {
         Ok(ip) => ip.to_string(),
         Err(_) => percent_decode_str(bare).decode_utf8_lossy().to_lowercase(),
     }

@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nas_cron::domain::sealed::{SecretKind, StoredSecret};
 use nas_cron_testing::agent::Reply;
-use nas_cron_testing::database::{connect, database};
-use nas_cron_testing::service::{
-    ADMIN_TOKEN, KEY_ENCRYPTION_KEY, Service, Settings, client, key_encryption_keys,
-};
+use nas_cron_testing::database::database;
+use nas_cron_testing::service::{Service, client};
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::search::{Secret, Seen};
+use super::verbose::{always_used, command, service, signing_keys, verbose};
 use crate::agent_identity::fixture::{Identity, on};
 use crate::operators_page::fixture::{Operator, every_page};
 use crate::own_portal::fixture::{self as own_portal, refresh, refresh_token};
@@ -24,67 +21,20 @@ use crate::relay::caller::{RELAY_URL, silent_emulator, with_qstash};
 use crate::traces::collector::Collector;
 use crate::webhooks::receiver::Receiver;
 
-const PASSWORD: &str = "pass-of-the-database";
-const FALLBACK: &str = "c29tZSBvdGhlciBrZXksIDMyIGJ5dGVzIGxvbmchISE=";
 const LOOKUP_TOKEN: &str = "token-of-the-lookup";
 const CLIENT_SECRET: &str = "secret-of-the-introspection";
 const OTLP_HEADER: &str = "header-of-the-collector";
-
-/// Settings with each secret, at the most verbose level.
-fn verbose(settings: Settings) -> Settings {
-    let url =
-        settings.get("NAS_CRON_DATABASE_URL").replacen("postgres@", &format!("postgres:{PASSWORD}@"), 1);
-    assert!(url.contains(PASSWORD));
-    settings
-        .with("NAS_CRON_DATABASE_URL", url)
-        .with("NAS_CRON_KEY_ENCRYPTION_KEY_FALLBACKS", FALLBACK)
-        .with("NAS_CRON_LOG_FILTER", "trace")
-        .with("RUST_LOG", "trace")
-}
-
-/// Runs a command, and adds what it prints.
-async fn command(seen: &mut Seen, settings: &Settings, arguments: &[&str]) -> String {
-    let (_, out, said) = settings.run(arguments).await;
-    seen.add(format!("stdout of {arguments:?}"), &out);
-    seen.add(format!("stderr of {arguments:?}"), said);
-    out
-}
-
-/// Adds what a service has written, and its line in the list of processes.
-async fn service(seen: &mut Seen, name: &str, service: &Service) {
-    let line = fs::read(format!("/proc/{}/cmdline", service.pid())).unwrap();
-    seen.add(format!("the command line of {name}"), String::from_utf8(line).unwrap());
-    let log = service.log();
-    assert!(log.contains(r#""level":"TRACE""#), "the log of {name} has all levels");
-    seen.add(format!("the log of {name}"), log);
-    seen.add(format!("the metrics of {name}"), service.metrics().await);
-}
-
-/// Returns the private halves of the signing keys: the number that is secret, without the ASN.1 around it.
-async fn signing_keys(url: &str) -> Vec<Secret> {
-    let keys = key_encryption_keys(KEY_ENCRYPTION_KEY);
-    let stored = nas_cron::db::sealed::page(&connect(url), SecretKind::SigningKey, "", 10).await.unwrap();
-    assert!(!stored.is_empty());
-    let reveal = |StoredSecret { id, sealed }| {
-        let pkcs8 = keys.open(SecretKind::SigningKey, &id, &sealed).unwrap();
-        Secret::new("signing key", &pkcs8.expose_secret()[36..68])
-    };
-    stored.into_iter().map(reveal).collect()
-}
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one run of everything, in its order")]
 async fn no_secret_that_is_used_is_logged_printed_shown_or_exported() {
     let mut seen = Seen::default();
-    let mut secrets = vec![
-        Secret::new("database password", PASSWORD),
-        Secret::new("admin token", ADMIN_TOKEN),
-        Secret::new("key-encryption key", STANDARD.decode(KEY_ENCRYPTION_KEY).unwrap()),
-        Secret::new("fallback", STANDARD.decode(FALLBACK).unwrap()),
+    let mut secrets = always_used();
+    secrets.extend([
         Secret::new("lookup token", LOOKUP_TOKEN),
         Secret::new("client secret", CLIENT_SECRET),
         Secret::new("header of the collector", OTLP_HEADER),
-    ];
+    ]);
     let collector = Collector::start().await;
     let emulator = silent_emulator().await;
     let account = emulator.settings();

@@ -1,7 +1,11 @@
 //! Secrets: none leaves the process where it does not belong, and what is written is its owner's only (docs/security.md).
 
 mod leaks;
+mod nats;
+#[cfg(target_os = "linux")]
+mod panics;
 mod search;
+mod verbose;
 
 use nas_cron_testing::world::World;
 

@@ -218,6 +218,7 @@ async fn address_that_is_not_public_is_rejected_at_once_and_at_every_attempt() {
         ("http://192.0.2.1/hook", "url: the address 192.0.2.1 is neither public"),
         ("http://8.8.8.8/hook", "url: plain http is only allowed for addresses in the allow-list"),
         ("https://0177.0.0.1/hook", "url: must write an IPv4 address in decimal"),
+        ("https://127.0.0.1./hook", "url: must not have a dot at the end of an IPv4 address"),
     ] {
         let (status, answer) =
             world.service.admin("POST", "/api/admin/webhooks", Some(&json!({ "url": url }))).await;

@@ -1,8 +1,8 @@
 //! Tests with real servers. They need an installed Postgres; as root they also cover the change of user.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use sqlx::{Connection, PgConnection, Row};
 

@@ -34,7 +34,7 @@ pub struct Nats {
 }
 
 settings! { Backends:
-    NATS_URLS: ListKey<String> = "nats_urls", values::WORDS,
+    NATS_URLS: ListKey<String> = "nats_urls", values::NATS_SERVERS,
         Preset::Unset { means: "NATS is not configured", example: "tls://nats-1.internal:4222,tls://nats-2.internal:4222" },
         "URLs of the NATS servers (JetStream, 2.12 or later). Setting them enables the nats backend.";
     NATS_CREDENTIALS_FILE: OptionalKey<PathBuf> = "nats_credentials_file", values::PATH,
