@@ -72,14 +72,17 @@ async fn page_of_an_agent_shows_its_contact_and_has_its_switches() {
     let operator = ops.admin().await;
     let path = "/ops/agent?instance_id=inst-1";
     let page = operator.get(path).await;
-    for text in
-        ["unreachable since <time", "4 s after their instant", "Busy until (Retry-After)", "Last armed a job"]
-    {
+    for text in [
+        "unreachable <time class=\"when lasting\"",
+        "4 s after their instant",
+        "Busy until (Retry-After)",
+        "Last armed a job",
+    ] {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
     let list = operator.get("/ops/agents?unreachable=true").await;
     for text in [
-        "unreachable since <time",
+        "unreachable <time class=\"when lasting\"",
         "asked to wait, tried again <time",
         "clock is slow: fires 4 s later",
         "last contact ",

@@ -15,7 +15,7 @@ function showTimes() {
       time.querySelector(".utc").append(part("dot", " ·"));
       time.append(" ", part("local", at.toLocaleString(undefined, LOCAL)));
     }
-    time.querySelector(".rel").textContent = distance(at - now);
+    time.querySelector(".rel").textContent = time.matches(".lasting") ? `for ${span(now - at)}` : distance(at - now);
   }
 }
 
@@ -25,8 +25,13 @@ function part(className, textContent) {
 
 // "in 2 h 30 min", "5 min 10 s ago", as the service writes it.
 function distance(milliseconds) {
+  if (Math.abs(milliseconds) < SECOND) return "now";
+  return milliseconds > 0 ? `in ${span(milliseconds)}` : `${span(milliseconds)} ago`;
+}
+
+function span(milliseconds) {
   const seconds = Math.floor(Math.abs(milliseconds) / SECOND);
-  if (seconds < 1) return "now";
+  if (seconds < 1) return `${Math.abs(milliseconds)} ms`;
   const units = [
     [Math.floor(seconds / 86400), "d"],
     [Math.floor(seconds / 3600) % 24, "h"],
@@ -35,8 +40,7 @@ function distance(milliseconds) {
   ];
   const first = units.findIndex(([count]) => count > 0);
   const shown = units.slice(first, first + 2).filter(([count]) => count > 0);
-  const span = shown.map(([count, unit]) => `${count} ${unit}`).join(" ");
-  return milliseconds > 0 ? `in ${span}` : `${span} ago`;
+  return shown.map(([count, unit]) => `${count} ${unit}`).join(" ");
 }
 
 // A box that ticks all boxes of its form.

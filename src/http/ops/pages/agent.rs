@@ -19,7 +19,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, id, job, link, scheduled, shown, text, when, whole_id, with_query,
+    CommandLine, Html, id, job, lasting, link, plots, scheduled, shown, text, when, whole_id, with_query,
 };
 
 #[derive(Template)]
@@ -89,8 +89,8 @@ fn notes(agent: &Agent, quota: i64, contact: &AgentContact, now: DateTime<Utc>) 
     if let (Some(since), Some(probe)) = (agent.unreachable_since, contact.probe_job_id.as_deref()) {
         let probe = link(&job(&agent.instance_id, probe), &id(probe));
         notes.push(Html::joined([
-            text("Its callback has been unreachable since "),
-            when(since, now),
+            text("Its callback has been unreachable "),
+            lasting(since, now),
             text(". Only the job "),
             probe,
             text(" is tried, as the probe; the others follow when the agent answers."),
@@ -140,7 +140,7 @@ fn facts(
     let callback = agent.callback_url.as_deref().map_or_else(Html::dash, text);
     let session = agent.bootstrap_session_id.as_deref().map_or_else(Html::dash, id);
     let whose = if agent.own_quota.is_some() { "its own" } else { "the default" };
-    let quota = text(&format!("{quota} ({whose})"));
+    let quota = text(&format!("{} ({whose})", plots::number(quota)));
     let named = [("Callback", callback), ("Bootstrap session", session), ("Quota of armed jobs", quota)];
     let times = times.into_iter().filter_map(|(name, at)| Some((name, when(at?, now))));
     named.into_iter().chain(times).collect()

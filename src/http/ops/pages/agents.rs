@@ -17,7 +17,7 @@ use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section, Tone};
 use crate::http::ops::session::Session;
 use crate::http::ops::view::{
-    CommandLine, Html, agent, id, link, plots, scheduled, shown, text, when, when_any, with_query,
+    CommandLine, Html, agent, id, lasting, link, plots, scheduled, shown, text, when, when_any, with_query,
 };
 
 /// Agents of a page.
@@ -118,7 +118,7 @@ pub(in crate::http::ops) async fn show(
 
 fn contact(of: &Agent, now: DateTime<Utc>) -> Vec<Html> {
     let at = |words, at| Html::joined([text(words), when(at, now)]);
-    let outage = of.unreachable_since.map(|since| at("unreachable since ", since));
+    let outage = of.unreachable_since.map(|since| Html::joined([text("unreachable "), lasting(since, now)]));
     let busy = of.busy_until.map(|until| at("asked to wait, tried again ", until));
     let skew = of
         .skew_guard_ms

@@ -4,7 +4,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use nas_cron_base::terminal::counted;
 use nas_cron_protocol::OneShotState;
 
 use crate::domain::dead_letters::DeadLetterGroup;
@@ -14,7 +13,7 @@ use crate::http::ops::OpsState;
 use crate::http::ops::failure::rendered;
 use crate::http::ops::frame::{Frame, Section};
 use crate::http::ops::session::Session;
-use crate::http::ops::view::{CommandLine, Html, agents_words, link, shown, text, when, with_query};
+use crate::http::ops::view::{CommandLine, Html, agents_words, link, plots, shown, text, when, with_query};
 
 /// The list of all dead letters and stuck one-shots.
 const LIST: &str = "/ops/jobs?state=dead%2Cstuck";
@@ -82,14 +81,13 @@ fn row(group: &DeadLetterGroup, more: bool, now: DateTime<Utc>) -> Row {
         (_, true) => format!("its latest start (not_after) passed{status}"),
         (_, false) => format!("the retry budget is spent{status}"),
     };
-    let listed = |number: &str| match &list {
-        Some(list) => link(list, &text(number)),
-        None => text(number),
+    let listed = |number: i64| {
+        let number = text(&format!("{}{}", plots::number(number), if more { "+" } else { "" }));
+        list.as_ref().map_or(number.clone(), |list| link(list, &number))
     };
-    let agents = if more { format!("{}+ agents", group.agents) } else { counted(group.agents, "agent") };
     Row {
-        count: listed(&format!("{}{}", group.count, if more { "+" } else { "" })),
-        agents: listed(&agents),
+        count: listed(group.count),
+        agents: listed(group.agents),
         reason,
         error: group.error.as_deref().map_or_else(Html::dash, agents_words),
         first: when(group.first_at, now),

@@ -136,7 +136,10 @@ fn facts(of: &Event) -> Vec<Html> {
     let items = of.data["items"].as_array().into_iter().flatten();
     let mut facts: Vec<_> = items.take(FACTS).map(fact).collect();
     let others = of.count - i64::try_from(facts.len()).unwrap_or(i64::MAX);
-    if others > 0 {
+    if facts.is_empty() {
+        // A test, or a fact about the service.
+        facts.push(Html::dash());
+    } else if others > 0 {
         facts.push(text(&format!("and {others} more")));
     }
     facts

@@ -1,17 +1,25 @@
 //! Instants as HTML, and in texts that are stored until a page shows them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use nas_cron_base::terminal::relative;
+use nas_cron_base::terminal::{relative, span};
 
 use super::html::Html;
 
 /// An instant: relative to now, and in UTC. The script adds the local time.
 pub(in crate::http::ops) fn when(at: DateTime<Utc>, now: DateTime<Utc>) -> Html {
+    time("when", at, &relative(now, at))
+}
+
+/// The beginning of a state that lasts: "for 10 min", and the instant in UTC.
+pub(in crate::http::ops) fn lasting(since: DateTime<Utc>, now: DateTime<Utc>) -> Html {
+    time("when lasting", since, &format!("for {}", span(now - since)))
+}
+
+fn time(class: &str, at: DateTime<Utc>, relative: &str) -> Html {
     let machine = machine(at);
     let utc = at.format("%Y-%m-%d %H:%M:%S%.3f");
-    let relative = relative(now, at);
     Html::built(format!(
-        "<time class=\"when\" datetime=\"{machine}\"><span class=\"rel\">{relative}</span> \
+        "<time class=\"{class}\" datetime=\"{machine}\"><span class=\"rel\">{relative}</span> \
          <span class=\"utc\">{utc}&nbsp;UTC</span></time>"
     ))
 }
