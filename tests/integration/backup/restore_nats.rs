@@ -19,6 +19,16 @@ async fn until_held(nats: &NatsServers, count: usize) {
     .await;
 }
 
+/// Waits until NATS has everything that was armed, moved and cancelled.
+async fn until_sent(world: &World) {
+    eventually("the outbox is empty", async || {
+        let unsent = "SELECT count(*) FROM wake_ups WHERE state <> 'armed'";
+        let count: i64 = sqlx::query_scalar(unsent).fetch_one(&world.pool).await.unwrap();
+        (count == 0).then_some(())
+    })
+    .await;
+}
+
 /// Waits until a wake-up of NATS had this result.
 async fn until_woken(world: &World, result: &str) {
     let result = format!("result=\"{result}\"");
@@ -49,6 +59,7 @@ async fn wake_ups_that_the_restored_database_does_not_know_fire_nothing_and_are_
     world.arm("armed-after", 8_000).await;
     world.arm("moved-after", 8_000).await;
     world.service.cancel(&world.token, "cancelled-after").await;
+    until_sent(&world).await;
     until_held(&nats, 4).await;
     // The loss of the database. The wake-ups wait in the stream.
     world.service.kill9();

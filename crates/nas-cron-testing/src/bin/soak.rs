@@ -19,8 +19,8 @@ use nas_cron_testing::chaos::soak::{Soak, run};
 ///
 /// Guarantees: no one-shot is lost, no attempt is early, no two attempts of a one-shot overlap, no fire has an invalid token,
 /// every replica recovers by itself; in a run of 10 min or more, the levels (lower quartiles) of memory and descriptors in
-/// the last tenth differ by at most 10 % from those after the warm-up (minutes 10 to 15 of an hour). The exit code is 1 if a guarantee was
-/// violated.
+/// the last sixth differ by at most 10 % from those after the warm-up (minutes 10 to 20 of an hour). The exit code is 1 if a
+/// guarantee was violated.
 #[derive(Parser)]
 struct Arguments {
     /// The service's binary.
@@ -38,7 +38,7 @@ struct Arguments {
     /// Print the report as JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// Folder that the tables are written to, as soak-BACKEND.md.
+    /// Folder that the tables are written to, as soak-BACKEND.md, and the report with all samples, as soak-BACKEND.json.
     #[arg(long, value_name = "FOLDER", default_value = "target")]
     folder: PathBuf,
 }
@@ -61,15 +61,15 @@ async fn main() -> ExitCode {
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
     eprintln!();
-    let (markdown, file) = (report.markdown(), arguments.folder.join(format!("soak-{}.md", backend.name())));
-    if let Err(error) = std::fs::write(&file, &markdown) {
-        eprintln!("writing {} failed: {error}", file.display());
+    let json = serde_json::to_string_pretty(&report).expect("plain data");
+    let markdown = report.markdown();
+    for (kind, text) in [("md", &markdown), ("json", &json)] {
+        let file = arguments.folder.join(format!("soak-{}.{kind}", backend.name()));
+        if let Err(error) = std::fs::write(&file, text) {
+            eprintln!("writing {} failed: {error}", file.display());
+        }
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).expect("plain data"));
-    } else {
-        println!("{markdown}");
-    }
+    println!("{}", if arguments.json { json } else { markdown });
     eprint!("{}", report.violations());
     ExitCode::from(u8::from(!report.passed()))
 }

@@ -67,13 +67,14 @@ async fn sessions(database: &str) -> Option<f64> {
 
 /// The course of a measure: its level after the warm-up and at the end, and the maximum after the warm-up.
 ///
-/// A level is the lower quartile. Every outage makes callers wait, with a connection each, and ends with a burst: the level is
-/// what remains between the faults, which a leak raises.
+/// A level is the lower quartile of a sixth of the run: in an hour, of about one round of faults, so that both levels are those of
+/// the same faults. Every outage makes callers wait, with a connection each, and ends with a burst: the level is what remains
+/// between the faults, which a leak raises.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Course {
-    /// Level after the warm-up: in minutes 10 to 15 of an hour.
+    /// Level after the warm-up: in minutes 10 to 20 of an hour.
     pub warm: f64,
-    /// Level in the last tenth.
+    /// Level in the last sixth.
     pub last: f64,
     /// Maximum after the warm-up.
     pub max: f64,
@@ -91,8 +92,8 @@ impl Course {
             within.filter_map(&measure).collect()
         };
         Some(Self {
-            warm: level(within(warm_up, warm_up * 1.5))?,
-            last: level(within(end * 0.9, end))?,
+            warm: level(within(warm_up, warm_up + end / 6.0))?,
+            last: level(within(end * 5.0 / 6.0, end))?,
             max: within(warm_up, end).into_iter().reduce(f64::max)?,
         })
     }
@@ -112,4 +113,38 @@ impl Course {
 fn level(mut all: Vec<f64>) -> Option<f64> {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 4).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour in which a fault of a minute follows every four minutes of calm.
+    fn hour(level: impl Fn(f64) -> f64) -> Vec<Sample> {
+        let sample = |number: u32| {
+            let at = f64::from(number) * 10.0;
+            let value = if number % 30 < 6 { 4.0 } else { 1.0 } * level(at);
+            Sample { at, memory: value, descriptors: value, threads: 8.0, sessions: None }
+        };
+        (0..=360).map(sample).collect()
+    }
+
+    fn of(samples: &[Sample]) -> Course {
+        Course::of(samples, |sample| Some(sample.memory)).expect("samples of all parts")
+    }
+
+    #[test]
+    fn faults_do_not_raise_the_level_and_a_leak_does() {
+        assert!(of(&hour(|_| 100.0)).is_flat());
+        // The first ten minutes are not judged.
+        assert!(of(&hour(|at| if at < 600.0 { 50.0 } else { 100.0 })).is_flat());
+        let leak = of(&hour(|at| 100.0 + at / 60.0 * 0.4));
+        assert!(!leak.is_flat(), "24 % in an hour: {leak:?}");
+    }
+
+    #[test]
+    fn course_needs_samples_of_all_parts() {
+        assert!(Course::of(&[], |sample| Some(sample.memory)).is_none());
+        assert!(Course::of(&hour(|_| 1.0), |sample| sample.sessions).is_none());
+    }
 }
