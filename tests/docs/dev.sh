@@ -3,7 +3,8 @@
 # ADMIN_TOKEN, and the service's settings for operator commands.
 python3 "$CHECKOUT/tests/docs/agent.py" 9119 &
 NAS_CRON_LOG_FORMAT=json NAS_CRON_LOG_FILTER=info nas-cron dev --no-demo --listen 127.0.0.1:8080 --admin-listen 127.0.0.1:8081 --dir "$PWD/dev" > dev.out 2> service.log &
-wait_for 'test -e dev/dev.json'
+# Printed last.
+wait_for 'grep -q "/metrics$" dev.out'
 export ADMIN_TOKEN=$(jq -r .admin_token dev/dev.json)
 export NAS_CRON_DATABASE_URL=$(jq -r .database_url dev/dev.json)
 export NAS_CRON_KEY_ENCRYPTION_KEY_FILE=$PWD/dev/key-encryption-key
