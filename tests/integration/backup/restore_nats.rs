@@ -55,7 +55,7 @@ async fn wake_ups_that_the_restored_database_does_not_know_fire_nothing_and_are_
     world.delivered("delivered-before").await;
     until_woken(&world, "taken").await;
     let dump = dump(&world.url).await;
-    // What the dump does not know of.
+    // The dump has none of these changes.
     world.arm("armed-after", 8_000).await;
     world.arm("moved-after", 8_000).await;
     world.service.cancel(&world.token, "cancelled-after").await;
