@@ -223,6 +223,7 @@ fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::jwk::AlgorithmParameters;
     use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
 
     use super::*;
@@ -248,8 +249,34 @@ mod tests {
             let signature = crypto::sign(b"message", &signing.key, algorithm).unwrap();
             assert!(crypto::verify(&signature, b"message", &key, algorithm).unwrap(), "{algorithm:?}");
             assert!(!crypto::verify(&signature, b"massage", &key, algorithm).unwrap(), "{algorithm:?}");
-            let thumbprint = signing.jwk().thumbprint(ThumbprintHash::SHA256).unwrap();
-            assert_eq!(thumbprint.len(), 43, "base64url of 32 bytes");
+            let of_signer = (PROVIDER.signer_factory)(&algorithm, &signing.key).unwrap().algorithm();
+            let of_verifier = (PROVIDER.verifier_factory)(&algorithm, &key).unwrap().algorithm();
+            assert_eq!((of_signer, of_verifier), (algorithm, algorithm));
+        }
+    }
+
+    #[test]
+    fn public_key_of_a_curve_names_it_and_has_both_coordinates() {
+        for (signing, curve, bytes) in
+            [(Signing::es256("k"), EllipticCurve::P256, 32), (Signing::es384("k"), EllipticCurve::P384, 48)]
+        {
+            let AlgorithmParameters::EllipticCurve(public) = signing.jwk().algorithm else {
+                panic!("a key of another type")
+            };
+            assert_eq!(public.curve, curve);
+            let base64url = (bytes * 4_usize).div_ceil(3);
+            assert_eq!((public.x.len(), public.y.len()), (base64url, base64url));
+        }
+    }
+
+    #[test]
+    fn thumbprints_have_the_length_of_their_hash() {
+        let jwk = Signing::es256("k").jwk();
+        for (hash, bytes) in
+            [(ThumbprintHash::SHA256, 32), (ThumbprintHash::SHA384, 48), (ThumbprintHash::SHA512, 64)]
+        {
+            let base64url = (bytes * 4_usize).div_ceil(3);
+            assert_eq!(jwk.thumbprint(hash).unwrap().len(), base64url);
         }
     }
 

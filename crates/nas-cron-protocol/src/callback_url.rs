@@ -130,8 +130,11 @@ pub fn http_url(text: &str) -> Result<Url, String> {
     {
         return Err("must not have an empty label in its host".to_owned());
     }
+    let Some(authority) = authority(text) else {
+        return Err("must begin with `http://` or `https://`, followed by the host".to_owned());
+    };
     // Empty ones, as in `https://@agent.example`, are not in the parsed URL.
-    if authority(text).is_some_and(|authority| authority.contains('@')) {
+    if authority.contains('@') {
         return Err("must not carry credentials".to_owned());
     }
     if url.fragment().is_some() {
@@ -140,12 +143,10 @@ pub fn http_url(text: &str) -> Result<Url, String> {
     if url.port() == Some(0) {
         return Err("must not have port 0".to_owned());
     }
-    let Some(host) = host_text(text) else {
-        return Err("must begin with `http://` or `https://`, followed by the host".to_owned());
-    };
     // Other forms (octal, short, full-width, with a dot at the end …) are another address, or a name, to another reader.
     if let Some(Host::Ipv4(address)) = url.host() {
         let decimal = address.to_string();
+        let host = authority.split_once(':').map_or(authority, |(host, _)| host);
         if host.strip_suffix('.') == Some(decimal.as_str()) {
             return Err("must not have a dot at the end of an IPv4 address".to_owned());
         }
@@ -178,15 +179,6 @@ fn base_of(text: &str) -> &str {
         base = shorter;
     }
     base
-}
-
-/// Returns the host as the text spells it, without the port, of a URL without credentials; `None` unless two slashes
-/// precede it.
-fn host_text(text: &str) -> Option<&str> {
-    let authority = authority(text)?;
-    // The colons of an IPv6 address are in brackets.
-    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))
 }
 
 /// Returns what is between the two slashes and the path, as the text spells it. `https:https://agent.example` has none:
@@ -229,11 +221,8 @@ mod tests {
             assert_eq!((url.as_str(), url.was_fire_url()), (base, true), "{text}");
             let again = CallbackUrl::parse(url.as_str()).unwrap();
             assert_eq!((again.as_str(), again.was_fire_url()), (base, false));
-            assert_eq!(
-                CallbackUrl::stored(text.to_owned()).unwrap().url(),
-                url.url(),
-                "stored before this rule"
-            );
+            let stored = CallbackUrl::stored(text.to_owned()).unwrap();
+            assert_eq!((stored.url(), stored.was_fire_url()), (url.url(), true), "stored before this rule");
         }
         for text in [
             "https://agent.example/api/cron/fires",
@@ -244,6 +233,7 @@ mod tests {
         ] {
             let url = CallbackUrl::parse(text).unwrap();
             assert_eq!((url.as_str(), url.was_fire_url()), (text, false));
+            assert!(!CallbackUrl::stored(text.to_owned()).unwrap().was_fire_url());
         }
         assert!(CallbackUrl::parse("https:/api/cron/fire").is_err(), "a host is required");
         assert!(CallbackUrl::parse("https:///api/cron/fire").is_err());
@@ -298,6 +288,22 @@ mod tests {
             let error = CallbackUrl::parse(text).expect_err(text);
             assert_eq!(error.field, "agent_callback_url");
         }
-        assert!(CallbackUrl::parse(&format!("https://a.example/{}", "x".repeat(3000))).is_err());
+    }
+
+    #[test]
+    fn url_has_at_most_2048_bytes_the_path_of_the_fire_endpoint_included() {
+        let of_length = |end: &str, length: usize| {
+            let start = "https://a.example/";
+            format!("{start}{}{end}", "x".repeat(length - start.len() - end.len()))
+        };
+        for end in ["", FIRE_PATH] {
+            assert!(CallbackUrl::parse(&of_length(end, 2048)).is_ok(), "{end}");
+            for length in [2049, 2050, 4096] {
+                let error = CallbackUrl::parse(&of_length(end, length)).unwrap_err();
+                assert_eq!(error.problem, "must be at most 2048 bytes long", "{end}");
+            }
+        }
+        assert!(http_url(&of_length("", 2048)).is_ok());
+        assert_eq!(http_url(&of_length("", 4096)), Err(TOO_LONG.to_owned()));
     }
 }

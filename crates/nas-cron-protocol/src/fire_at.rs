@@ -130,6 +130,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn text_has_at_most_64_bytes() {
+        let of_length = |length: usize| format!("2026-06-18T12:34:56.{}Z", "0".repeat(length - 21));
+        assert!(FireAt::parse(&of_length(64)).is_ok());
+        for length in [65, 66, 100] {
+            let error = FireAt::parse(&of_length(length)).unwrap_err();
+            assert_eq!(error.problem, "must be at most 64 characters long");
+        }
+    }
+
     proptest! {
         /// Texts of Python's `isoformat()` keep their instant and their bytes.
         #[test]

@@ -138,3 +138,22 @@ proptest! {
         prop_assert_eq!((at - whole).num_microseconds(), Some(expected));
     }
 }
+
+#[test]
+fn optional_time_is_absent_null_or_valid() {
+    #[derive(Debug, Deserialize)]
+    struct Record {
+        #[serde(default, deserialize_with = "optional")]
+        at: Option<DateTime<Utc>>,
+    }
+    let at = |json: &str| serde_json::from_str::<Record>(json).map(|record| record.at);
+    for absent in ["{}", r#"{"at": null}"#] {
+        assert_eq!(at(absent).unwrap(), None);
+    }
+    let micros = at(r#"{"at": "1970-01-01T02:00:01+02:00"}"#).unwrap().map(|at| at.timestamp_micros());
+    assert_eq!(micros, Some(1_000_000));
+    for (json, problem) in [(r#"{"at": "tomorrow"}"#, FORM), (r#"{"at": 1}"#, "expected a string")] {
+        let error = at(json).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
