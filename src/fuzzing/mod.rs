@@ -13,7 +13,7 @@ mod tests;
 mod tokens;
 
 pub use crate::cli::fuzzing::imports;
-pub use crate::http::fuzzing::{authorization, provision, token_request, wake};
+pub use crate::http::fuzzing::{authorization, provision, sign_in, token_request, wake};
 pub use crate::instance::fuzzing::{introspection, jwks, lookup};
 pub use answers::{agent_answer, retry_after};
 pub use mcp::mcp;
@@ -45,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("public_key", public_key),
     ("relay", relay),
     ("retry_after", retry_after),
+    ("sign_in", sign_in),
     ("token_request", token_request),
     ("traceparent", traceparent),
     ("wake", wake),

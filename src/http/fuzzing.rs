@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use super::auth::credential_in;
 use super::extract::form::FormFields;
 use super::extract::json;
+pub use super::ops::fuzzing::sign_in;
 use crate::domain::wake_up::Wake;
 use crate::fuzzing::{first_line, lenient};
 use crate::instance::Credential;
@@ -90,7 +91,7 @@ pub fn token_request(data: &[u8]) {
 }
 
 /// Returns the values of a field in a form, apart from empty ones: the second opinion.
-fn values(form: &[u8], name: &str) -> Vec<String> {
+pub(super) fn values(form: &[u8], name: &str) -> Vec<String> {
     let decoded = |text: &[u8]| {
         let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
         String::from_utf8_lossy(&percent_decode(&spaced).collect::<Vec<u8>>()).into_owned()

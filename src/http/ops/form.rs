@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, InvalidField, JobId, OrgId, ScheduleId};
 use subtle::ConstantTimeEq;
+use url::Url;
 use uuid::Uuid;
 
 use crate::http::ApiError;
@@ -25,6 +26,9 @@ const BACK: &str = "back";
 
 /// Maximum length of a form of a session, in bytes: that of 200 jobs whose agents and IDs have 255 bytes, each encoded as three.
 const MAX_FORM: usize = 512 * 1024;
+
+/// Maximum length of a path of the operators' page, in bytes.
+const MAX_PATH: usize = 8_000;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -53,8 +57,12 @@ impl Form {
     async fn read_up_to(request: Request, max: usize) -> Result<Self, ApiError> {
         require_same_origin(request.headers())?;
         form::require(request.headers())?;
-        let bytes = body::read_up_to(request, max).await?;
-        Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
+        Ok(Self::parse(&body::read_up_to(request, max).await?))
+    }
+
+    /// Parses a form. Every sequence of bytes is one.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        Self(url::form_urlencoded::parse(bytes).into_owned().collect())
     }
 
     /// Fails unless the form carries the token of this session.
@@ -131,15 +139,20 @@ impl Form {
     }
 }
 
-/// Returns a path if it is one of the operators' page.
+/// Returns a path if it is one of the operators' page, also after a browser has resolved it: `/ops/../x` is not.
 pub(super) fn local(path: Option<&str>) -> Option<&str> {
-    let is_local = |path: &&str| {
-        path.strip_prefix("/ops").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-            && path.len() <= 8_000
-            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
-            && !path.split(['?']).next().unwrap_or_default().contains("//")
-    };
-    path.filter(is_local)
+    path.filter(|path| {
+        path.len() <= MAX_PATH && path.bytes().all(|byte| byte.is_ascii_graphic()) && is_below_ops(path)
+    })
+}
+
+fn is_below_ops(path: &str) -> bool {
+    let written = path.split(['?', '#']).next().unwrap_or_default();
+    let resolved = Url::parse("https://ops.invalid").and_then(|page| page.join(path));
+    // A path that is resolved to itself is one of this host.
+    resolved.is_ok_and(|url| url.path() == written)
+        && written.strip_prefix("/ops").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        && !written.contains("//")
 }
 
 /// Fails if a browser reports that another site has sent the request.
@@ -186,7 +199,14 @@ mod tests {
 
     #[test]
     fn only_pages_of_the_operators_page_are_returned_to() {
-        for good in ["/ops", "/ops/jobs", "/ops?sent=1", "/ops/job?instance_id=a%2F%2Fb&job_id=//"] {
+        let good = [
+            "/ops",
+            "/ops/jobs#top",
+            "/ops?sent=1",
+            "/ops/job?instance_id=a%2F%2Fb&job_id=//",
+            "/ops/job?job_id=../x'#a",
+        ];
+        for good in good {
             assert_eq!(local(Some(good)), Some(good));
         }
         let bad = [
@@ -199,6 +219,9 @@ mod tests {
             "/ops/\\evil",
             "/ops/a b",
             "/ops/\n",
+            "/ops/../api/cron/fire",
+            "/ops/jobs/%2e%2E/.%2e/x",
+            "/ops/.",
         ];
         for bad in bad {
             assert_eq!(local(Some(bad)), None, "{bad:?}");

@@ -20,6 +20,8 @@ mod cookie;
 mod failure;
 mod form;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod gate;
 mod headers;
 mod live;
