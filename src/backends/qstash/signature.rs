@@ -207,9 +207,13 @@ mod tests {
         assert_eq!(judge(&sign("sig_current", HS256, &claims), BODY), Ok(()));
         assert_eq!(judge(&sign("sig_next", HS256, &claims), BODY), Ok(()));
         assert_eq!(judge(&sign("sig_other", HS256, &claims), BODY), Err(Refusal::Key));
+        // An account whose keys are rotated may have one key twice.
+        let twice = SigningKeys::new(&"sig_current".into(), Some(&"sig_current".into())).unwrap();
+        let now = DateTime::from_timestamp(NOW, 0).unwrap();
+        let token = sign("sig_current", HS256, &claims);
+        assert_eq!(verify(token.as_bytes(), &twice, URL, BODY, now), Ok(()));
         let alone = SigningKeys::new(&"sig_current".into(), None).unwrap();
         let token = sign("sig_next", HS256, &claims);
-        let now = DateTime::from_timestamp(NOW, 0).unwrap();
         assert_eq!(verify(token.as_bytes(), &alone, URL, BODY, now), Err(Refusal::Key));
         assert_eq!(SigningKeys::new(&"a".into(), Some(&"".into())).unwrap_err(), EmptyKey);
         assert_eq!(SigningKeys::new(&"".into(), None).unwrap_err(), EmptyKey);

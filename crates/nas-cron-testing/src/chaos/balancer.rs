@@ -12,8 +12,9 @@ use crate::service::client_builder;
 
 /// Timeout of an agent's call: longer than the service's budget for a request, 12 s.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Maximum idle connections to a replica, as a load balancer has: after a burst, the others close.
-const MAX_IDLE: usize = 64;
+/// Maximum idle connections to a replica, as a load balancer has: after a burst, the others close. With more, the number of
+/// descriptors would be that of the latest burst.
+const MAX_IDLE: usize = 16;
 /// Timeout of fetching the JWKS from one replica.
 const JWKS_LIMIT: Duration = Duration::from_secs(2);
 /// Interval between probes of a replica.

@@ -29,6 +29,7 @@ mod agents;
 pub mod backend;
 mod balancer;
 mod databases;
+mod descriptors;
 mod disk;
 pub mod fault;
 mod injection;

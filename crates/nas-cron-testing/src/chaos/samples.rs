@@ -1,21 +1,21 @@
-//! Memory, descriptors and threads of a process, and the sessions of the service at its database.
+//! Memory, descriptors and threads of a process.
 
-use std::fs;
 use std::time::Duration;
 
+use procfs_core::FromRead;
+use procfs_core::process::Status;
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Timeout of reading the number of sessions, which a fault may prevent.
-const LIMIT: Duration = Duration::from_secs(2);
+use super::descriptors::{self, Ports};
+
 /// Maximum time from the start until memory and descriptors are flat.
 const WARM_UP: Duration = Duration::from_mins(10);
 /// Maximum change of a level that counts as flat.
 const TOLERANCE: f64 = 0.1;
 
 /// A sample.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sample {
     /// Time since the start of the load, in seconds.
     pub at: f64,
@@ -23,46 +23,43 @@ pub struct Sample {
     pub memory: f64,
     /// Open descriptors.
     pub descriptors: f64,
+    /// Those of them that are connections of callers.
+    pub callers: f64,
+    /// Those that are connections to agents.
+    pub agents: f64,
+    /// Those that are sessions at the database.
+    pub database: f64,
     /// Threads.
     pub threads: f64,
-    /// Sessions of all replicas at the database; `None` during faults that prevent the count.
-    pub sessions: Option<f64>,
 }
 
 /// Samples a process every `period`, forever, and passes the samples to `taken`.
-pub(super) async fn take(process: u32, database: String, period: Duration, taken: impl Fn(Sample)) {
+pub(super) async fn take(process: u32, ports: Ports, period: Duration, taken: impl Fn(Sample)) {
     let start = Instant::now();
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let at = start.elapsed().as_secs_f64();
-        let sessions = timeout(LIMIT, sessions(&database)).await.ok().flatten();
         // Skipped if the process has ended, which is a finding of its own.
-        if let Some((memory, descriptors, threads)) = read(process) {
-            taken(Sample { at, memory, descriptors, threads, sessions });
+        if let Some(sample) = read(process, ports, start.elapsed()) {
+            taken(sample);
         }
     }
 }
 
-/// Returns memory, descriptors and threads.
-fn read(process: u32) -> Option<(f64, f64, f64)> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let field = |name: &str| -> Option<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as f64;
-    Some((field("VmRSS:")? / 1024.0, descriptors, field("Threads:")?))
-}
-
-async fn sessions(database: &str) -> Option<f64> {
-    let mut connection = PgConnection::connect(database).await.ok()?;
-    let count = "SELECT count(*)::float8 FROM pg_stat_activity WHERE application_name LIKE 'nas-cron%'";
-    let count = sqlx::query_scalar(count).fetch_one(&mut connection).await.ok()?;
-    connection.close().await.ok()?;
-    Some(count)
+#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+fn read(process: u32, ports: Ports, at: Duration) -> Option<Sample> {
+    let status = Status::from_file(format!("/proc/{process}/status")).ok()?;
+    let descriptors = descriptors::read(process, ports)?;
+    Some(Sample {
+        at: at.as_secs_f64(),
+        memory: status.vmrss? as f64 / 1024.0,
+        descriptors: descriptors.all as f64,
+        callers: descriptors.callers as f64,
+        agents: descriptors.agents as f64,
+        database: descriptors.database as f64,
+        threads: status.threads as f64,
+    })
 }
 
 /// The course of a measure: its level after the warm-up and at the end, and the maximum after the warm-up.
@@ -84,12 +81,12 @@ impl Course {
     /// Returns the course of a measure, or `None` if a part of the run has no sample.
     ///
     /// The warm-up takes 10 minutes, or a third of a run of less than half an hour.
-    pub fn of(samples: &[Sample], measure: impl Fn(&Sample) -> Option<f64>) -> Option<Self> {
+    pub fn of(samples: &[Sample], measure: impl Fn(&Sample) -> f64) -> Option<Self> {
         let end = samples.last()?.at;
         let warm_up = WARM_UP.as_secs_f64().min(end / 3.0);
         let within = |from: f64, to: f64| -> Vec<f64> {
             let within = samples.iter().filter(|sample| (from..=to).contains(&sample.at));
-            within.filter_map(&measure).collect()
+            within.map(&measure).collect()
         };
         Some(Self {
             warm: level(within(warm_up, warm_up + end / 6.0))?,
@@ -124,13 +121,13 @@ mod tests {
         let sample = |number: u32| {
             let at = f64::from(number) * 10.0;
             let value = if number % 30 < 6 { 4.0 } else { 1.0 } * level(at);
-            Sample { at, memory: value, descriptors: value, threads: 8.0, sessions: None }
+            Sample { at, memory: value, ..Sample::default() }
         };
         (0..=360).map(sample).collect()
     }
 
     fn of(samples: &[Sample]) -> Course {
-        Course::of(samples, |sample| Some(sample.memory)).expect("samples of all parts")
+        Course::of(samples, |sample| sample.memory).expect("samples of all parts")
     }
 
     #[test]
@@ -144,7 +141,7 @@ mod tests {
 
     #[test]
     fn course_needs_samples_of_all_parts() {
-        assert!(Course::of(&[], |sample| Some(sample.memory)).is_none());
-        assert!(Course::of(&hour(|_| 1.0), |sample| sample.sessions).is_none());
+        assert!(Course::of(&[], |sample| sample.memory).is_none());
+        assert!(Course::of(&hour(|_| 1.0)[100..101], |sample| sample.memory).is_none());
     }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use url::Url;
 
 use super::backend::Backend;
+use super::descriptors::Ports;
 use super::fault::Fault;
 use super::ledger::{Finding, Ledger, now};
 use super::load::{self, Load};
-use super::replica::Replica;
 use super::report::Tally;
 use super::rotations::{self, Kind, Rotation};
 use super::samples::{self, Course, Sample};
@@ -142,16 +143,18 @@ pub async fn run(soak: Soak) -> Report {
     let unknown_keys = excuse(&ledger, &rotations);
     let delivered = ledger.delivered();
     let faults = tally.close(seed, load, &windows, &ledger, &skipped);
-    let of = |measure: fn(&Sample) -> Option<f64>| Course::of(&samples, measure);
+    let of = |measure: fn(&Sample) -> f64| Course::of(&samples, measure);
     let report = Report {
         backend: soak.backend.name(),
         seconds,
         delivered,
         unknown_keys,
-        memory: of(|sample| Some(sample.memory)),
-        descriptors: of(|sample| Some(sample.descriptors)),
-        threads: of(|sample| Some(sample.threads)),
-        sessions: of(|sample| sample.sessions),
+        memory: of(|sample| sample.memory),
+        descriptors: of(|sample| sample.descriptors),
+        callers: of(|sample| sample.callers),
+        agents: of(|sample| sample.agents),
+        database: of(|sample| sample.database),
+        threads: of(|sample| sample.threads),
         rotations,
         samples,
         faults,
@@ -170,11 +173,16 @@ struct Watch {
 impl Watch {
     fn start(stage: &Stage, binary: &Path, length: Duration) -> Self {
         let (mut tasks, samples, rotations) = (JoinSet::new(), Arc::default(), Arc::default());
-        let process = stage.replicas.last().and_then(Replica::process).expect("it was started");
-        let database = stage.settings.get("NAS_CRON_DATABASE_URL").to_owned();
+        let spared = stage.replicas.last().expect("several replicas");
+        let process = spared.process().expect("it was started");
+        let ports = Ports {
+            replica: port(&spared.url),
+            agents: port(&stage.shared.callback),
+            database: stage.proxy.address().port(),
+        };
         let period = SAMPLE_EVERY.min(length / SAMPLES);
         let all: Arc<Mutex<Vec<Sample>>> = Arc::clone(&samples);
-        tasks.spawn(samples::take(process, database, period, move |sample| all.lock().push(sample)));
+        tasks.spawn(samples::take(process, ports, period, move |sample| all.lock().push(sample)));
         let environment =
             stage.settings.environment().map(|(name, value)| (name, value.to_owned())).collect();
         let (binary, all): (_, Arc<Mutex<Vec<Rotation>>>) = (binary.to_owned(), Arc::clone(&rotations));
@@ -191,6 +199,10 @@ impl Watch {
         drop(self.tasks);
         (std::mem::take(&mut self.samples.lock()), std::mem::take(&mut self.rotations.lock()))
     }
+}
+
+fn port(url: &str) -> u16 {
+    Url::parse(url).ok().and_then(|url| url.port()).expect("a URL with a port")
 }
 
 /// Excuses the fires that agents refused because of an unknown key after a sudden rotation, and returns their number.

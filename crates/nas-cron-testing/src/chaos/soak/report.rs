@@ -27,10 +27,14 @@ pub struct Report {
     pub memory: Option<Course>,
     /// Its open descriptors.
     pub descriptors: Option<Course>,
+    /// Those of them that are connections of callers.
+    pub callers: Option<Course>,
+    /// Those that are connections to agents.
+    pub agents: Option<Course>,
+    /// Those that are sessions at the database.
+    pub database: Option<Course>,
     /// Its threads.
     pub threads: Option<Course>,
-    /// Sessions of all replicas at the database.
-    pub sessions: Option<Course>,
     /// Key rotations.
     pub rotations: Vec<Rotation>,
     /// All samples.
@@ -104,8 +108,10 @@ impl Report {
         for (what, course) in [
             ("memory, MiB", self.memory),
             ("descriptors", self.descriptors),
+            ("of them connections of callers", self.callers),
+            ("of them connections to agents", self.agents),
+            ("of them sessions at the database", self.database),
             ("threads", self.threads),
-            ("sessions of all replicas", self.sessions),
         ] {
             if let Some(course) = course {
                 let Course { warm, last, max } = course;
