@@ -12,14 +12,13 @@ use crate::http::fuzzing::values;
 /// A form without a session: the cookie in the first line, and the fields of the sign-in in the others.
 pub fn sign_in(data: &[u8]) {
     let (header, body) = first_line(data);
-    if let Ok(line) = HeaderValue::from_bytes(header) {
-        let sent = cookie::read(&HeaderMap::from_iter([(COOKIE, line.clone())]));
-        if let Sent::Session(id) = sent {
-            let set = cookie::set(&id);
-            let pair = set.to_str().expect("ASCII").split(';').next().expect("a first part");
-            let said = line.to_str().expect("ASCII").split(';').filter(|said| said.trim() == pair);
-            assert_eq!(said.count(), 1, "the cookie names this session once");
-        }
+    if let Ok(line) = HeaderValue::from_bytes(header)
+        && let Sent::Session(id) = cookie::read(&HeaderMap::from_iter([(COOKIE, line.clone())]))
+    {
+        let expected = cookie::set(&id);
+        let pair = expected.to_str().expect("ASCII").split(';').next().expect("a first part");
+        let said = line.to_str().expect("ASCII").split(';').filter(|said| said.trim() == pair);
+        assert_eq!(said.count(), 1, "the cookie names this session once");
     }
     let form = Form::parse(body);
     for name in ["token", "link", "next", "back"] {
