@@ -160,27 +160,31 @@ fn accepted(http_status: u16, body: &str) -> (Verdict, Option<String>) {
         (200, "duplicate") => (Verdict::Duplicate, None),
         (_, "accepted") => (Verdict::Delivered, None),
         (_, unknown) => {
-            let mut word = one_line(unknown);
-            word.truncate(word.floor_char_boundary(MAX_STATUS_BYTES));
-            (Verdict::Delivered, Some(word).filter(|word| !word.is_empty()))
+            let line = line_of(unknown, MAX_STATUS_BYTES);
+            (Verdict::Delivered, Some(line).filter(|line| !line.is_empty()))
         }
     }
 }
 
-/// Returns `text` as one line that is safe to print. White space and control characters become single spaces, characters
-/// that rearrange text in a terminal are removed, and the line is cut at a character boundary.
+/// Returns `text` as one line of at most [`MAX_ERROR_BYTES`] that is safe to print. White space and control characters become
+/// single spaces, characters that rearrange text in a terminal are removed, and the line is cut at a character boundary.
 pub fn one_line(text: &str) -> String {
+    line_of(text, MAX_ERROR_BYTES)
+}
+
+fn line_of(text: &str, max_bytes: usize) -> String {
     let mut line = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
-        if !line.is_empty() {
-            line.push(' ');
-        }
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let end = line.len();
         line.extend(word.chars().filter(|c| !is_format_mark(*c)));
-        if line.len() > MAX_ERROR_BYTES {
+        if end > 0 && line.len() > end {
+            line.insert(end, ' ');
+        }
+        if line.len() > max_bytes {
             break;
         }
     }
-    line.truncate(line.floor_char_boundary(MAX_ERROR_BYTES));
+    line.truncate(line.floor_char_boundary(max_bytes));
     line.truncate(line.trim_end().len());
     line
 }
@@ -296,6 +300,7 @@ mod tests {
         assert_eq!(kept("Gone").as_deref(), Some("Gone"), "the case counts");
         assert_eq!(kept(" a\n\u{1b}[2Jb ").as_deref(), Some("a [2Jb"));
         assert_eq!(kept(&"é".repeat(300)).unwrap().len(), MAX_STATUS_BYTES);
+        assert_eq!(kept(&"word ".repeat(100)).unwrap().len(), 99, "a blank at the cut goes as well");
         assert_eq!(kept(" \n"), None);
     }
 
@@ -304,6 +309,7 @@ mod tests {
         let error = |status, body: &str| judge(&response(status, body)).error.expect("an error");
         assert_eq!(error(500, "  boom\r\n\tat line\u{0}3\u{1b}[31m "), "boom at line 3 [31m");
         assert_eq!(error(401, "\u{202e}desrever\u{feff}"), "desrever");
+        assert_eq!(error(400, "a \u{200b}\u{feff} b"), "a b", "nothing is left of the second word");
         assert_eq!(error(503, " \n"), "HTTP 503 without a body");
         assert_eq!(error(500, &"é".repeat(400)), "é".repeat(250));
         assert_eq!(error(500, &format!("a{}", "é".repeat(400))).len(), 499);
@@ -316,7 +322,8 @@ mod tests {
             let line = one_line(&body);
             prop_assert!(line.len() <= MAX_ERROR_BYTES);
             prop_assert!(!line.chars().any(char::is_control));
-            prop_assert_eq!(line.trim(), line.as_str());
+            let words: Vec<&str> = line.split_whitespace().collect();
+            prop_assert_eq!(words.join(" "), line);
         }
     }
 }
