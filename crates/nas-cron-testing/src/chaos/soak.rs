@@ -150,7 +150,7 @@ pub async fn run(soak: Soak) -> Report {
         delivered,
         unknown_keys,
         memory: of(|sample| sample.memory),
-        descriptors: of(|sample| sample.descriptors),
+        descriptors: of(|sample| sample.descriptors - sample.database),
         callers: of(|sample| sample.callers),
         agents: of(|sample| sample.agents),
         database: of(|sample| sample.database),

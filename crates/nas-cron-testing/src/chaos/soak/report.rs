@@ -25,7 +25,7 @@ pub struct Report {
     pub unknown_keys: usize,
     /// Resident memory of the spared replica, in MiB.
     pub memory: Option<Course>,
-    /// Its open descriptors.
+    /// Its open descriptors without sessions at the database, whose number the pools limit: they stay after a burst.
     pub descriptors: Option<Course>,
     /// Those of them that are connections of callers.
     pub callers: Option<Course>,
@@ -107,16 +107,17 @@ impl Report {
         );
         for (what, course) in [
             ("memory, MiB", self.memory),
-            ("descriptors", self.descriptors),
+            ("descriptors without sessions at the database", self.descriptors),
             ("of them connections of callers", self.callers),
             ("of them connections to agents", self.agents),
-            ("of them sessions at the database", self.database),
+            ("sessions at the database", self.database),
             ("threads", self.threads),
         ] {
             if let Some(course) = course {
                 let Course { warm, last, max } = course;
-                let change = course.change() * 100.0;
-                let _ = writeln!(text, "| {what} | {warm:.0} | {last:.0} | {change:+.1} % | {max:.0} |");
+                let change =
+                    if warm > 0.0 { format!("{:+.1} %", course.change() * 100.0) } else { String::new() };
+                let _ = writeln!(text, "| {what} | {warm:.0} | {last:.0} | {change} | {max:.0} |");
             }
         }
         text + "\n" + &self.faults.markdown()
