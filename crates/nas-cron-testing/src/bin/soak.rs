@@ -19,8 +19,8 @@ use nas_cron_testing::chaos::soak::{Soak, run};
 ///
 /// Guarantees: no one-shot is lost, no attempt is early, no two attempts of a one-shot overlap, no fire has an invalid token,
 /// every replica recovers by itself; in a run of 10 min or more, the lowest samples of memory and descriptors (without sessions
-/// at the database) in the last sixth differ by at most 10 % from those after the warm-up (minutes 10 to 20 of an hour). The exit code is 1 if a
-/// guarantee was violated.
+/// at the database) in the last sixth differ by at most 10 % from those after the warm-up (minutes 10 to 20 of an hour). The
+/// exit code is 1 if a guarantee was violated.
 #[derive(Parser)]
 struct Arguments {
     /// The service's binary.

@@ -31,7 +31,7 @@ pub struct Report {
     pub callers: Option<Course>,
     /// Those that are connections to agents.
     pub agents: Option<Course>,
-    /// Those that are sessions at the database.
+    /// Its sessions at the database.
     pub database: Option<Course>,
     /// Its threads.
     pub threads: Option<Course>,
